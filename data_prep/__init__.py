@@ -1,0 +1,1 @@
+"""Raw tables to a DATASET directory: sources, validation, split, vocabularies, encoding, shards."""

@@ -1,0 +1,150 @@
+"""`recsys prepare`: a raw source to a complete DATASET directory."""
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_prep.config import DataConfig, EntityConfig
+from data_prep.encode import Entities, encode_entities
+from data_prep.sequences import Sequences, build_sequences
+from data_prep.shards import write_shards
+from data_prep.sources import RawTable, read_table
+from data_prep.split import temporal_split
+from data_prep.validate import Validated, validate
+from recsys.artifacts import new_directory, sha256_of, write_json
+from recsys.errors import SourceError
+from recsys.schema import FORMAT_VERSION, SPLITS, Manifest, Schema, Shard, Source
+
+_TOOLS = ("numpy", "pandas", "pyarrow", "recsys", "tensorflow")
+
+
+def prepare(
+    spec: str,
+    config: DataConfig,
+    out: Path,
+    tfds_manual_dir: Path | None = None,
+    max_bad_fraction: float = 0.01,
+) -> Manifest:
+    """Turns raw interactions into a DATASET.
+
+    Args:
+      spec: the interactions' source, as `data_prep.sources.read_table` takes it.
+      config: which column is what.
+      out: the directory to make.
+      tfds_manual_dir: a folder with the archives that TFDS would download.
+      max_bad_fraction: the fraction of bad rows above which nothing is written.
+
+    Raises:
+      SourceError: the source cannot be used.
+      OutputExistsError: `out` exists.
+    """
+    with new_directory(out) as folder:
+        raw = _read_interactions(spec, config, tfds_manual_dir)
+        checked = validate(raw.frame, config.interactions, max_bad_fraction)
+        interactions = checked.interactions
+        split, rule = temporal_split(interactions["timestamp"].to_numpy(np.int64), config.split)
+        entities = {
+            kind: _entities(kind, interactions, split == 0, entity, config.seed, tfds_manual_dir)
+            for kind, entity in (("item", config.items), ("user", config.users))
+        }
+        sequences = build_sequences(
+            entities["user"].rows.get_indexer(pd.Index(interactions["user"])).astype(np.int32),
+            entities["item"].rows.get_indexer(pd.Index(interactions["item"])).astype(np.int32),
+            interactions["timestamp"].to_numpy(np.int64),
+            split,
+            config.history_length,
+        )
+        splits = {
+            name: write_shards(folder, name, sequences, np.flatnonzero(sequences.split == number))
+            for number, name in enumerate(SPLITS)
+        }
+        _write_quarantine(folder, checked)
+        manifest = Manifest(
+            format_version=FORMAT_VERSION,
+            schema_=Schema(
+                user_features=entities["user"].features,
+                item_features=entities["item"].features,
+                history_length=config.history_length,
+            ),
+            splits=splits,
+            items=_write_table(folder, "items/items.parquet", entities["item"].table),
+            users=_write_table(folder, "users/users.parquet", entities["user"].table),
+            vocabularies={
+                name: _write_table(folder, f"vocabulary/{name}.parquet", vocabulary.table())
+                for kind in entities.values()
+                for name, vocabulary in kind.vocabularies.items()
+            },
+            split_rule=rule,
+            quarantine=checked.counts,
+            statistics=_statistics(sequences, entities),
+            seed=config.seed,
+            source=Source(spec=spec, fingerprint=raw.fingerprint),
+            tool_versions={tool: version(tool) for tool in _TOOLS},
+        )
+        write_json(folder / "statistics.json", manifest.statistics)
+        write_json(folder / "manifest.json", manifest.model_dump(mode="json"))
+    return manifest
+
+
+def _read_interactions(spec: str, config: DataConfig, tfds_manual_dir: Path | None) -> RawTable:
+    columns = set(config.interactions.model_dump().values())
+    for entity in (config.items, config.users):
+        if entity.source is None:
+            columns |= entity.columns
+    return read_table(spec, columns, tfds_manual_dir)
+
+
+def _entities(
+    kind: str,
+    interactions: pd.DataFrame,
+    in_train: Any,
+    config: EntityConfig,
+    seed: int,
+    tfds_manual_dir: Path | None,
+) -> Entities:
+    """Encodes all users or items: those of the entity table, and those that only interactions name."""
+    seen = interactions.drop_duplicates(kind)
+    if config.source is None:
+        raw = seen.assign(id=seen[kind])
+    else:
+        id_column = f"{kind}_id" if config.id is None else config.id
+        own = read_table(config.source, config.columns | {id_column}, tfds_manual_dir).frame
+        own = own.assign(id=own[id_column].astype(str))
+        if own["id"].duplicated().any():
+            twice = own["id"][own["id"].duplicated()].iloc[0]
+            raise SourceError(f"{config.source} names {id_column} {twice} twice: expected one row per {kind}")
+        only_seen = seen[~seen[kind].isin(own["id"])]
+        raw = pd.concat([own, pd.DataFrame({"id": only_seen[kind]})], ignore_index=True)
+    return encode_entities(kind, raw, interactions[kind][in_train], config, seed)
+
+
+def _write_table(folder: Path, name: str, table: pa.Table) -> Shard:
+    (folder / name).parent.mkdir(exist_ok=True)
+    pq.write_table(table, folder / name)
+    return Shard(name=name, num_rows=table.num_rows, sha256=sha256_of(folder / name))
+
+
+def _write_quarantine(folder: Path, checked: Validated) -> None:
+    if len(checked.quarantine):
+        _write_table(folder, "quarantine/interactions.parquet", pa.Table.from_pandas(checked.quarantine))
+
+
+def _statistics(sequences: Sequences, entities: dict[str, Entities]) -> dict[str, Any]:
+    train_users = np.unique(sequences.user_row[sequences.split == 0])
+    test_users = np.unique(sequences.user_row[sequences.split == 2])
+    train_items = np.unique(sequences.item_row[sequences.split == 0])
+    return {
+        "interactions": len(sequences.user_row),
+        "users": len(entities["user"].rows),
+        "items": len(entities["item"].rows),
+        "first_timestamp": int(sequences.timestamp.min()),
+        "last_timestamp": int(sequences.timestamp.max()),
+        "test_users": len(test_users),
+        "test_users_seen_in_train": len(np.intersect1d(test_users, train_users)),
+        "items_without_train_interaction": len(entities["item"].rows) - len(train_items),
+    }

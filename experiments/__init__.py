@@ -1,0 +1,1 @@
+"""Configurations, baselines and reports: what a data scientist runs."""

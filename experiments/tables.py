@@ -1,0 +1,89 @@
+"""Prints results as tables that a person reads."""
+
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from recsys.metrics import NAMES
+from recsys.schema import Manifest
+
+_WITH_INTERVAL = ("recall", "ndcg")
+
+
+def print_dataset(console: Console, manifest: Manifest) -> None:
+    """Prints what a dataset holds."""
+    s = manifest.statistics
+    density = s["interactions"] / (s["users"] * s["items"])
+    table = Table(box=None, pad_edge=False, show_header=False)
+    sizes = ", ".join(f"{name} {manifest.num_rows(name):,}" for name in manifest.splits)
+    table.add_row("interactions", f"{s['interactions']:,} ({density:.2%} of all pairs): {sizes}")
+    table.add_row(
+        "users", f"{s['users']:,}; {s['test_users']:,} in test, {s['test_users_seen_in_train']:,} of them in train"
+    )
+    table.add_row("items", f"{s['items']:,}; {s['items_without_train_interaction']:,} without train interaction")
+    features = [f"{f.name} ({f.type}, {f.num_ids:,} ids)" for f in manifest.schema_.item_features]
+    table.add_row("item features", ", ".join(features))
+    rule = manifest.split_rule
+    table.add_row("split", f"{rule.rule}, validation from {rule.validation_start}, test from {rule.test_start}")
+    refused = ", ".join(f"{count} × {reason}" for reason, count in manifest.quarantine.items())
+    table.add_row("refused rows", refused or "none")
+    console.print(table)
+
+
+def print_evaluation(console: Console, result: dict[str, Any]) -> None:
+    """Prints each protocol's rows at every k, and at the largest k its slices."""
+    for protocol, part in result["protocols"].items():
+        console.print(
+            f"\n{result['split']} split, {protocol} protocol: {part['queries']:,} queries of {part['users']:,} users, "
+            f"whole catalogue, seen items excluded ({part['repeats_left_out']:,} repeats left out)"
+        )
+        for k in result["ks"]:
+            console.print(_rows_table(part["rows"], k))
+        console.print(_slices_table(part["slices"], result["ks"][-1]))
+
+
+def _rows_table(rows: dict[str, dict[str, Any]], k: int) -> Table:
+    table = _plain_table()
+    table.add_column(f"k = {k}, ± 95 % of users", style="bold")
+    for metric in (*NAMES, "coverage"):
+        table.add_column(metric, justify="right")
+    for label, figures in rows.items():
+        table.add_row(label, *(_figure(figures[f"{metric}@{k}"], metric) for metric in (*NAMES, "coverage")))
+    return table
+
+
+def _slices_table(slices: dict[str, dict[str, Any]], k: int) -> Table:
+    table = _plain_table()
+    table.add_column(f"recall@{k}, ndcg@{k} of", style="bold")
+    table.add_column("queries", justify="right")
+    for label in next(iter(slices.values()))["rows"]:
+        table.add_column(label, justify="right")
+    for label, piece in slices.items():
+        figures = (f"{row[f'recall@{k}']:.3f} {row[f'ndcg@{k}']:.3f}" for row in piece["rows"].values())
+        table.add_row(label, f"{piece['queries']:,}", *figures)
+    return table
+
+
+def _figure(value: Any, metric: str) -> str:
+    if not isinstance(value, dict):
+        return f"{value:.3f}"
+    if metric not in _WITH_INTERVAL:
+        return f"{value['mean']:.3f}"
+    return f"{value['mean']:.4f} ±{(value['high'] - value['low']) / 2:.4f}"
+
+
+def _plain_table() -> Table:
+    return Table(box=box.SIMPLE, pad_edge=False, show_edge=False)
+
+
+def print_recommendations(console: Console, title: str, rows: list[dict[str, Any]]) -> None:
+    """Prints ranked items: `rank`, `item_id`, the fields to show and `score`."""
+    console.print(f"\n{title}")
+    table = _plain_table()
+    for name in rows[0] if rows else ():
+        table.add_column(name, justify="right" if name in ("rank", "score") else "left")
+    for row in rows:
+        table.add_row(*(f"{value:.4f}" if isinstance(value, float) else str(value) for value in row.values()))
+    console.print(table)

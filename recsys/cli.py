@@ -1,0 +1,222 @@
+"""The `recsys` command. Each verb parses its arguments, calls one function, prints.
+
+Results go to stdout, progress to stderr. A mistake gives one line and exit code 2. The modules behind a verb are
+imported when it runs, so that `recsys --help` needs no TensorFlow.
+"""
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+from rich.console import Console
+
+from recsys.errors import ConfigError, RecsysError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="""
+Recommendations by two towers and a ScaNN index: prepare data, train, evaluate, export, recommend.
+""",
+)
+
+_DatasetOption = Annotated[
+    Path | None, typer.Option("--dataset", help="Where the dataset is now, when it was moved after training.")
+]
+_JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+
+
+@app.command()
+def quickstart(
+    out: Annotated[Path, typer.Option(help="The folder to make; a former quickstart there is replaced.")] = Path(
+        "quickstart"
+    ),
+) -> None:
+    """Runs the whole job on synthetic data in about a minute: prepare, train, evaluate, export, recommend.
+
+    Example: recsys quickstart
+    """
+    from experiments.quickstart import run_quickstart
+
+    run_quickstart(out)
+
+
+@app.command()
+def doctor() -> None:
+    """Checks that the installed packages fit together, and names what does not.
+
+    Example: recsys doctor
+    """
+    from recsys.doctor import examine
+
+    findings = examine()
+    for finding in findings:
+        print(f"{'ok  ' if finding.ok else 'BAD '} {finding.subject} {finding.text}")
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def prepare(
+    source: Annotated[str, typer.Argument(help="A .csv or .parquet path, tfds:NAME, or synthetic:key=value,…")],
+    out: Annotated[Path, typer.Option(help="The dataset directory to make.")],
+    schema: Annotated[Path | None, typer.Option(help="A data.toml that says which column is what.")] = None,
+    tfds_manual_dir: Annotated[
+        Path | None, typer.Option(help="A folder with the archives that TFDS would download.")
+    ] = None,
+    max_bad_fraction: Annotated[float, typer.Option(help="Fail when more than this share of rows is bad.")] = 0.01,
+) -> None:
+    """Turns raw interactions into a dataset: vocabularies, a split in time, shards.
+
+    Example: recsys prepare tfds:movielens/latest-small-ratings --out data/ml-small
+    """
+    from data_prep.config import load_data_config
+    from recsys.artifacts import refuse_existing
+
+    refuse_existing(out)
+    config = load_data_config(schema, source)
+    from data_prep.pipeline import prepare as run
+    from experiments.tables import print_dataset
+
+    print_dataset(Console(), run(source, config, out, tfds_manual_dir, max_bad_fraction))
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="What to learn, for example experiments/configs/movielens.toml.")],
+    dataset: Annotated[Path, typer.Option(help="A directory made by `recsys prepare`.")],
+    out: Annotated[Path, typer.Option(help="The run directory to make.")],
+    runtime: Annotated[
+        Path | None, typer.Option(help="Where to run, for example experiments/runtimes/cpu.toml.")
+    ] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Override a key: train.batch_size=4096.")] = None,
+) -> None:
+    """Trains the two towers and keeps the epoch that validates best.
+
+    Example: recsys train experiments/configs/movielens.toml --dataset data/ml-small --out runs/ml-small
+    """
+    from recsys.artifacts import refuse_existing
+    from recsys.config import ExperimentConfig, RuntimeConfig
+    from recsys.dataset import open_dataset
+    from recsys.toml_config import load_toml
+
+    experiment = load_toml(ExperimentConfig, config, tuple(set_ or ()))
+    where = RuntimeConfig() if runtime is None else load_toml(RuntimeConfig, runtime)
+    refuse_existing(out)
+    opened = open_dataset(dataset)
+    from recsys.training import train as run
+
+    run(experiment, where, opened, out)
+    print(out)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A directory made by `recsys train`.")],
+    split: Annotated[str, typer.Option(help="validation or test.")] = "test",
+    k: Annotated[str, typer.Option("--k", help="Depths, for example 10,20.")] = "10,20",
+    as_json: _JsonOption = False,
+    dataset: _DatasetOption = None,
+) -> None:
+    """Ranks the whole catalogue for every held-out query, beside popularity and chance.
+
+    Example: recsys evaluate runs/ml-small --split test --k 10,20 --json
+    """
+    if split not in ("validation", "test"):
+        raise ConfigError(f"--split {split}: expected validation or test")
+    depths = _depths(k)
+    from experiments.evaluate import evaluate_run
+    from experiments.tables import print_evaluation
+    from recsys.run import open_run
+
+    result = evaluate_run(open_run(run, dataset), split, depths)
+    if as_json:
+        print(json.dumps(result, indent=2))
+    else:
+        print_evaluation(Console(), result)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="A directory made by `recsys train`.")],
+    models: Annotated[Path, typer.Option(help="The folder of all models.")],
+    name: Annotated[str, typer.Option(help="The model's name: a folder of versions.")],
+    dataset: _DatasetOption = None,
+) -> None:
+    """Builds the index and publishes it with the query tower as the model's next version, or refuses.
+
+    Example: recsys export runs/ml-small --models models --name ml-small
+    """
+    from recsys.run import open_run
+    from serving.export import export as publish
+
+    done = publish(open_run(run, dataset), models, name)
+    record = done.record
+    print(
+        f"{done.path}: {record.num_candidates:,} candidates, recall@{record.index_recall_k} {record.index_recall:.4f}"
+    )
+
+
+@app.command()
+def recommend(
+    model: Annotated[Path, typer.Argument(help="A model's folder, <models>/<name>.")],
+    user: Annotated[str, typer.Option(help="A raw user id; unknown users are answered too.")] = "",
+    k: Annotated[int, typer.Option("-k", help="How many items.")] = 10,
+    history: Annotated[str, typer.Option(help="Item ids the user took, oldest first: 1,2,3.")] = "",
+    exclude: Annotated[str, typer.Option(help="Item ids not to recommend: 1,2,3.")] = "",
+    version: Annotated[int | None, typer.Option(help="A version; the latest by default.")] = None,
+    as_json: _JsonOption = False,
+) -> None:
+    """Answers with the best items that a user has not taken.
+
+    Example: recsys recommend models/ml-small --user 42 -k 10
+    """
+    from experiments.tables import print_recommendations
+    from serving.bundle import open_bundle
+    from serving.recommend import recommend as ask
+
+    answer = ask(open_bundle(model, version), user, k, _ids(history), _ids(exclude))
+    if as_json:
+        print(json.dumps(answer, indent=2, ensure_ascii=False))
+    else:
+        known = "known" if answer["known"] else "unknown to this model"
+        print_recommendations(Console(), f"For user {user or 'nobody'} ({known})", answer["items"])
+
+
+def main() -> None:
+    """Runs the command; a user's mistake becomes one line on stderr and exit code 2."""
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    try:
+        code = typer.main.get_command(app).main(standalone_mode=False)
+    except click.ClickException as error:
+        _fail(" ".join(error.format_message().split()))
+    except RecsysError as error:
+        _fail(" ".join(str(error).split()))
+    except click.Abort:
+        sys.exit(130)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str) -> None:
+    print(f"recsys: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _ids(text: str) -> list[str]:
+    return [part for part in text.split(",") if part]
+
+
+def _depths(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise ConfigError(f"--k {text}: expected positive numbers with commas, for example 10,20")
+    return tuple(sorted({int(part) for part in parts}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""`tf.distribute` strategies from configuration, and what replicas share."""
+
+import tensorflow as tf
+
+from recsys.config import RuntimeConfig
+from recsys.errors import ConfigError
+
+
+def make_strategy(config: RuntimeConfig) -> tf.distribute.Strategy:
+    """Makes the strategy that a runtime file names.
+
+    Raises:
+      ConfigError: the CPU cannot be divided any more, because TensorFlow has already been used in this process.
+    """
+    if config.strategy == "one_device":
+        return tf.distribute.get_strategy()
+    gpus = tf.config.list_logical_devices("GPU")
+    if gpus and config.logical_cpus == 1:
+        return tf.distribute.MirroredStrategy(gpus)
+    return tf.distribute.MirroredStrategy(_logical_cpus(config.logical_cpus))
+
+
+def _logical_cpus(number: int) -> list[str]:
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    if len(tf.config.get_logical_device_configuration(cpu) or [None]) != number:
+        try:
+            tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * number)
+        except RuntimeError as error:
+            raise ConfigError(
+                f"logical_cpus = {number}: the CPU was already set up as "
+                f"{len(tf.config.list_logical_devices('CPU'))} devices in this process; start a new one"
+            ) from error
+    return [f"CPU:{index}" for index in range(number)]
+
+
+def gather_across_replicas(value: tf.Tensor) -> tf.Tensor:
+    """Joins each replica's [batch, …] tensor along axis 0 into [replicas · batch, …], in the order of replicas.
+
+    Differentiable: the gradient of a replica's part is the sum of what all replicas send back to it. Outside of a
+    replica, and with one replica, the value itself.
+    """
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return value
+    return context.all_gather(value, axis=0)
+
+
+def sum_across_replicas(value: tf.Tensor) -> tf.Tensor:
+    """Returns the sum of a tensor over replicas."""
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return value
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
+
+
+def first_global_row(batch_size: tf.Tensor) -> tf.Tensor:
+    """Returns where this replica's rows begin in `gather_across_replicas`, when each has `batch_size` rows."""
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return tf.zeros_like(batch_size)
+    return batch_size * tf.cast(context.replica_id_in_sync_group, batch_size.dtype)

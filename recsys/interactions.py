@@ -1,0 +1,63 @@
+"""All interactions of a dataset in memory, by user and time: what evaluation and serving state are made from."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys.blocks import decode_rows, read_blocks
+from recsys.dataset import Dataset
+from recsys.schema import SPLITS
+
+_BLOCKS_PER_READ = 64
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """Interactions of all splits, sorted by user, then time, then item row; 17 bytes each.
+
+    Attributes:
+      user_row, item_row: [num_rows] int32.
+      timestamp: [num_rows] int64.
+      split: [num_rows] int8 positions in `SPLITS`.
+      user_start: [num_users + 1] int64; user `u` has the rows `user_start[u]` … `user_start[u + 1] - 1`.
+      num_items: candidates in the catalogue.
+    """
+
+    user_row: npt.NDArray[np.int32]
+    item_row: npt.NDArray[np.int32]
+    timestamp: npt.NDArray[np.int64]
+    split: npt.NDArray[np.int8]
+    user_start: npt.NDArray[np.int64]
+    num_items: int
+
+    @property
+    def moment_start(self) -> npt.NDArray[np.int64]:
+        """[num_rows] int64: the first row of the same user with the same timestamp."""
+        positions = np.arange(len(self.user_row))
+        new_moment = np.ones(len(positions), dtype=bool)
+        new_moment[1:] = (self.user_row[1:] != self.user_row[:-1]) | (self.timestamp[1:] != self.timestamp[:-1])
+        return np.maximum.accumulate(np.where(new_moment, positions, 0))
+
+
+def load_interactions(dataset: Dataset) -> Interactions:
+    """Reads every split's shards."""
+    columns: dict[str, list[npt.NDArray[np.int64]]] = {"user_row": [], "item_row": [], "timestamp": [], "split": []}
+    for number, split in enumerate(SPLITS):
+        blocks = read_blocks(dataset.shard_paths(split)).batch(_BLOCKS_PER_READ).map(decode_rows)
+        for rows in blocks.as_numpy_iterator():
+            for name, values in rows.items():
+                columns[name].append(values)
+            columns["split"].append(np.full(len(rows["user_row"]), number))
+    user, item, time, split_of = (np.concatenate(columns[name]) for name in columns)
+    order = np.lexsort((item, time, user))
+    user = user[order]
+    num_users, num_items = dataset.users.num_rows, dataset.items.num_rows
+    return Interactions(
+        user_row=user.astype(np.int32),
+        item_row=item[order].astype(np.int32),
+        timestamp=time[order].astype(np.int64),
+        split=split_of[order].astype(np.int8),
+        user_start=np.searchsorted(user, np.arange(num_users + 1)),
+        num_items=num_items,
+    )

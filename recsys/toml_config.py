@@ -1,0 +1,70 @@
+"""Reads a TOML file into a frozen pydantic model, and names every wrong field at once."""
+
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from recsys.errors import ConfigError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def load_toml(model: type[Model], path: Path, overrides: tuple[str, ...] = ()) -> Model:
+    """Reads `path` as `model`.
+
+    Args:
+      model: the pydantic model that states the keys, types and defaults.
+      path: a TOML file.
+      overrides: `dotted.key=value` each, applied last; the value is read as TOML, or else as a string.
+
+    Raises:
+      ConfigError: the file is missing or no TOML, an override has no `=`, or fields are unknown or wrong.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path} is missing: expected a TOML file")
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no TOML: {error}") from error
+    for override in overrides:
+        _apply(values, override)
+    return parse(model, values, str(path))
+
+
+def parse(model: type[Model], values: dict[str, Any], origin: str) -> Model:
+    """Validates `values` as `model`; `origin` names them in the error.
+
+    Raises:
+      ConfigError: fields are unknown, missing or wrong; all of them are named, with their dotted names.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        wrong = "; ".join(_describe(detail) for detail in error.errors())
+        raise ConfigError(f"{origin}: {wrong}") from error
+
+
+def _describe(detail: Any) -> str:
+    name = ".".join(str(part) for part in detail["loc"]) or "the file"
+    if detail["type"] == "extra_forbidden":
+        return f"{name}: unknown key, remove it or correct its spelling"
+    if detail["type"] == "missing":
+        return f"{name}: required, but absent"
+    return f"{name}: {detail['msg'][0].lower()}{detail['msg'][1:]}, received {detail['input']!r}"
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key.strip():
+        raise ConfigError(f"--set {override!r}: expected key=value, for example --set train.epochs=5")
+    *tables, leaf = key.strip().split(".")
+    for table in tables:
+        values = values.setdefault(table, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"--set {override!r}: {table} is a value, not a table of keys")
+    try:
+        values[leaf] = tomllib.loads(f"value = {text.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        values[leaf] = text.strip()

@@ -1,0 +1,82 @@
+"""The one training loop."""
+
+from pathlib import Path
+
+import tensorflow as tf
+
+from recsys.config import ExperimentConfig, RuntimeConfig
+from recsys.dataset import Dataset
+from recsys.distribution import make_strategy
+from recsys.evaluation import TwoTowerScorer, evaluate
+from recsys.input_pipeline import training_batches
+from recsys.interactions import load_interactions
+from recsys.progress import TrainingProgress
+from recsys.queries import make_queries
+from recsys.retrieval import RetrievalModel
+from recsys.run import save_towers, start_run
+from recsys.towers import Towers, build_towers
+
+
+def train(config: ExperimentConfig, runtime: RuntimeConfig, dataset: Dataset, out: Path) -> Towers:
+    """Trains both towers and writes a RUN directory.
+
+    The epoch with the best validation metric is kept. One seed gives one result on one kind of device.
+
+    Args:
+      config: what to learn.
+      runtime: where.
+      dataset: what from.
+      out: the RUN directory to make.
+
+    Raises:
+      OutputExistsError: `out` exists.
+      ConfigError: the runtime cannot be had.
+    """
+    strategy = make_strategy(runtime)
+    start_run(out, config, runtime, dataset)
+    tf.keras.utils.set_random_seed(config.train.seed)
+    tf.config.experimental.enable_op_determinism()
+    with strategy.scope():
+        towers = build_towers(dataset.schema, config.model)
+        model = RetrievalModel(towers, config.loss, dataset.train_counts)
+        model.compile(
+            optimizer=tf.keras.optimizers.Adagrad(
+                config.optimizer.learning_rate, initial_accumulator_value=config.optimizer.initial_accumulator
+            )
+        )
+    monitored = f"val_{config.train.validation_metric}"
+    model.fit(
+        training_batches(dataset, config.train.batch_size, config.train.seed),
+        epochs=config.train.epochs,
+        verbose=0,
+        callbacks=[
+            ValidationMetric(towers, dataset, config),
+            TrainingProgress(config.train.epochs),
+            tf.keras.callbacks.CSVLogger(str(out / "history.csv")),
+            tf.keras.callbacks.TensorBoard(str(out / "logs"), write_graph=False),
+            tf.keras.callbacks.EarlyStopping(
+                monitored, mode="max", patience=config.train.patience, restore_best_weights=True
+            ),
+        ],
+    )
+    save_towers(out, towers)
+    return towers
+
+
+class ValidationMetric(tf.keras.callbacks.Callback):
+    """Adds the validation metric to each epoch's logs, exact over the whole catalogue."""
+
+    def __init__(self, towers: Towers, dataset: Dataset, config: ExperimentConfig) -> None:
+        """Draws the validation queries, which stay the same for all epochs."""
+        super().__init__()
+        queries = make_queries(load_interactions(dataset), "validation", "event")
+        self._queries = queries.sample(config.train.max_validation_queries, config.train.seed)
+        self._metric = config.train.validation_metric
+        self._towers = towers
+        self._dataset = dataset
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Ranks the catalogue for the validation queries."""
+        outcome = evaluate(TwoTowerScorer(self._towers, self._dataset), self._queries, [self._metric])
+        if logs is not None:
+            logs[f"val_{self._metric}"] = outcome.mean(self._metric)

@@ -1,0 +1,153 @@
+"""A bundle on disk: one SavedModel, and `assets.extra/bundle.json`, which ties its parts together by digest."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import tensorflow as tf
+from pydantic import ValidationError
+from scann.scann_ops.py import scann_ops  # noqa: F401  registers the ops that a bundle's graph uses
+
+from recsys.artifacts import sha256_of, write_json
+from recsys.errors import BundleError
+from recsys.schema import Frozen
+
+FORMAT_VERSION = 1
+_EXTRA = "assets.extra"
+_RECORD = f"{_EXTRA}/bundle.json"
+ITEMS = f"{_EXTRA}/items.parquet"
+_GRAPH_TOOLS = ("tensorflow", "scann")
+
+
+class BundleRecord(Frozen):
+    """The content of `bundle.json`.
+
+    Attributes:
+      format_version: of this record.
+      name: of the model.
+      dataset_sha256: the dataset's manifest.
+      num_candidates, embedding_dim, max_k, default_k: sizes.
+      index_recall: measured on validation queries against exact search, at `index_recall_k`.
+      metrics: of the run, as `recsys evaluate` wrote them; empty when it was not evaluated.
+      versions: what the graph needs to be loaded.
+      files: the SHA-256 of every other file, by its name inside the bundle.
+    """
+
+    format_version: int
+    name: str
+    dataset_sha256: str
+    num_candidates: int
+    embedding_dim: int
+    default_k: int
+    max_k: int
+    index_recall: float
+    index_recall_k: int
+    metrics: dict[str, Any]
+    versions: dict[str, str]
+    files: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified and loaded bundle.
+
+    Attributes:
+      path: `<models>/<name>/<version>`.
+      record: what `bundle.json` says.
+      model: the SavedModel.
+    """
+
+    path: Path
+    record: BundleRecord
+    model: Any
+
+    @property
+    def version(self) -> int:
+        """The version, which only grows."""
+        return int(self.path.name)
+
+    @cached_property
+    def shown(self) -> dict[str, dict[str, str]]:
+        """By item id, the fields that a person sees, the title first."""
+        table = pq.read_table(self.path / ITEMS)
+        return {row.pop("item"): row for row in table.to_pylist()}
+
+
+def graph_versions() -> dict[str, str]:
+    """The installed versions of what a bundle's graph needs."""
+    return {tool: version(tool) for tool in _GRAPH_TOOLS}
+
+
+def write_record(folder: Path, fields: dict[str, Any]) -> BundleRecord:
+    """Writes `bundle.json` with the digests of all files that are in `folder` by now."""
+    record = BundleRecord(format_version=FORMAT_VERSION, versions=graph_versions(), files=_digests(folder), **fields)
+    write_json(folder / _RECORD, record.model_dump(mode="json"))
+    return record
+
+
+def versions(models: Path) -> list[int]:
+    """The published versions of a model's folder, ascending."""
+    if not models.is_dir():
+        return []
+    return sorted(int(entry.name) for entry in models.iterdir() if entry.is_dir() and entry.name.isdecimal())
+
+
+def open_bundle(models: Path, number: int | None = None) -> Bundle:
+    """Verifies and loads a version of a model.
+
+    Args:
+      models: `<models>/<name>`.
+      number: the version; the latest when None.
+
+    Raises:
+      BundleError: there is none, it was made by other versions, or a file is missing, added or changed.
+    """
+    published = versions(models)
+    if not published:
+        raise BundleError(f"{models} holds no bundle: expected a folder per version; make one with `recsys export`")
+    if number is not None and number not in published:
+        raise BundleError(f"{models} has no version {number}: it has {', '.join(map(str, published))}")
+    path = models / str(published[-1] if number is None else number)
+    record = _read_record(path)
+    _verify_files(path, record)
+    return Bundle(path, record, tf.saved_model.load(str(path)))
+
+
+def _read_record(path: Path) -> BundleRecord:
+    file = path / _RECORD
+    try:
+        raw = json.loads(file.read_text(encoding="utf-8"))
+        found = raw.get("format_version")
+        if found != FORMAT_VERSION:
+            raise BundleError(f"{path} has bundle format {found}: expected {FORMAT_VERSION}; export it again")
+        record = BundleRecord.model_validate(raw)
+    except FileNotFoundError as error:
+        raise BundleError(f"{path} is no bundle: {_RECORD} is missing; export it again") from error
+    except (ValidationError, ValueError, AttributeError) as error:
+        raise BundleError(f"{file} is damaged ({str(error).splitlines()[0]}); export it again") from error
+    if record.versions != graph_versions():
+        made = ", ".join(f"{tool} {number}" for tool, number in record.versions.items())
+        here = ", ".join(f"{tool} {number}" for tool, number in graph_versions().items())
+        raise BundleError(f"{path} was made by {made}: installed are {here}; install those or export it again")
+    return record
+
+
+def _verify_files(path: Path, record: BundleRecord) -> None:
+    found = _digests(path)
+    for name in sorted(record.files.keys() | found.keys()):
+        if name not in found:
+            raise BundleError(f"{path} is damaged: {name} is missing; export it again")
+        if name not in record.files:
+            raise BundleError(f"{path} is damaged: {name} does not belong to it; export it again")
+        if found[name] != record.files[name]:
+            raise BundleError(f"{path} is damaged: {name} is not the file that was exported; export it again")
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    names = {file.relative_to(folder).as_posix(): file for file in files}
+    return {name: sha256_of(file) for name, file in names.items() if name != _RECORD}

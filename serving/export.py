@@ -1,0 +1,163 @@
+"""RUN → a published bundle: index, SavedModel, check in a fresh process, rename."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import tensorflow as tf
+
+from recsys.artifacts import new_directory
+from recsys.config import MAX_K
+from recsys.dataset import Dataset
+from recsys.errors import BundleError
+from recsys.evaluation import TwoTowerScorer
+from recsys.interactions import load_interactions
+from recsys.queries import make_queries
+from recsys.run import Run
+from serving import answer_check
+from serving.bundle import ITEMS, BundleRecord, versions, write_record
+from serving.index import ExactIndex, ScannIndex
+from serving.index_quality import require_recall
+from serving.recommender import Recommender
+from serving.user_states import UserStates
+
+_DEFAULT_K = 100
+_RECALL_QUERIES = 1000
+_CHECKED_USERS = 63
+_UNKNOWN_USER = "\N{REPLACEMENT CHARACTER} a user nobody knows"
+_ROUNDING = 1e-4
+_SEED = 0
+
+Answers = tuple[npt.NDArray[Any], npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Published:
+    """A bundle that is now being offered.
+
+    Attributes:
+      path: `<models>/<name>/<version>`.
+      record: its `bundle.json`.
+    """
+
+    path: Path
+    record: BundleRecord
+
+
+def export(run: Run, models: Path, name: str) -> Published:
+    """Publishes a run as the next version of `<models>/<name>`.
+
+    Raises:
+      IndexQualityError: the index misses its recall target.
+      BundleError: the written bundle answers otherwise than the model in memory.
+    """
+    interactions = load_interactions(run.dataset)
+    scorer = TwoTowerScorer(run.towers, run.dataset)
+    candidates = scorer.candidates.numpy()
+    index = ScannIndex(candidates, run.config.index)
+    queries = make_queries(interactions, "validation", "event").sample(_RECALL_QUERIES, _SEED)
+    embedded = scorer.embed(queries, 0, len(queries)).numpy()
+    reached = require_recall(index, ExactIndex(candidates), embedded, run.config.index)
+    num_candidates, embedding_dim = candidates.shape
+    fields = {
+        "name": name,
+        "dataset_sha256": run.dataset.fingerprint,
+        "num_candidates": num_candidates,
+        "embedding_dim": embedding_dim,
+        "default_k": min(_DEFAULT_K, num_candidates),
+        "max_k": min(MAX_K, num_candidates),
+        "index_recall": reached,
+        "index_recall_k": min(run.config.index.recall_k, num_candidates),
+        "metrics": _metrics(run.path),
+    }
+    target = models / name / str(max(versions(models / name), default=0) + 1)
+    with new_directory(target) as folder, tempfile.TemporaryDirectory() as scratch:
+        recommender = Recommender(
+            run.towers,
+            run.dataset,
+            UserStates(interactions),
+            candidates,
+            index,
+            Path(scratch),
+            fields["default_k"],
+            fields["max_k"],
+        )
+        _save(recommender, folder)
+        _write_items(run.dataset, folder)
+        _check_in_fresh_process(recommender, folder, _users_to_check(run.dataset), fields["default_k"])
+        record = write_record(folder, fields)
+    return Published(target, record)
+
+
+def _save(recommender: Recommender, folder: Path) -> None:
+    signatures = {
+        name: getattr(recommender, name) for name in ("serving_default", "recommend", "embed_query", "similar_items")
+    }
+    options = tf.saved_model.SaveOptions(namespace_whitelist=["Scann"])
+    tf.saved_model.save(recommender, str(folder), signatures=signatures, options=options)
+
+
+def _write_items(dataset: Dataset, folder: Path) -> None:
+    """Writes the raw id and the shown fields of each candidate."""
+    shown = [name for name in dataset.items.column_names if name.startswith("show_")]
+    columns = {"item": dataset.items["item"]} | {name.removeprefix("show_"): dataset.items[name] for name in shown}
+    (folder / ITEMS).parent.mkdir(exist_ok=True)
+    pq.write_table(pa.table(columns), folder / ITEMS)
+
+
+def _users_to_check(dataset: Dataset) -> list[str]:
+    """An unknown user and a random sample of known ones."""
+    users = dataset.users["user"].to_pylist()
+    chosen = np.random.default_rng(_SEED).choice(len(users), min(_CHECKED_USERS, len(users)), replace=False)
+    return [_UNKNOWN_USER, *(users[row] for row in chosen)]
+
+
+def _check_in_fresh_process(recommender: Recommender, folder: Path, users: list[str], k: int) -> None:
+    """Compares what a process that imports only TensorFlow and ScaNN answers with the model in memory."""
+    nothing = tf.fill([len(users), 0], "")
+    expected = recommender.recommend(tf.constant(users), nothing, nothing, tf.constant(k))
+    with tempfile.TemporaryDirectory() as scratch:
+        requests, answers = Path(scratch) / "requests.npz", Path(scratch) / "answers.npz"
+        np.savez(requests, user_id=np.asarray(users), k=np.int32(k))
+        command = [sys.executable, "-P", answer_check.__file__, str(folder), str(requests), str(answers)]
+        outcome = subprocess.run(command, capture_output=True, text=True, check=False)
+        if outcome.returncode:
+            last_line = outcome.stderr.strip().splitlines()[-1]
+            raise BundleError(f"the exported model does not answer in a fresh process: {last_line}")
+        received = np.load(answers)
+        in_memory = (expected["item_ids"].numpy().astype(str), expected["scores"].numpy())
+        for batch in np.split(np.arange(2 * len(users)), 2):  # once all together, once one by one
+            if not same_answers(in_memory, (received["item_ids"][batch], received["scores"][batch])):
+                raise BundleError("the exported model answers otherwise than the model in memory; it is not published")
+
+
+def same_answers(one: Answers, other: Answers) -> bool:
+    """Whether two answers agree: equal scores up to rounding, and items that differ only where scores are that close.
+
+    Args:
+      one: item ids [batch, k] and scores [batch, k].
+      other: likewise.
+    """
+    if not np.allclose(one[1], other[1], rtol=_ROUNDING, atol=_ROUNDING):
+        return False
+    for ids, scores, other_ids, other_scores in zip(*one, *other, strict=True):
+        score_of = dict(zip(ids, scores, strict=True))
+        for item, score in zip(other_ids, other_scores, strict=True):
+            # An item that is not among the first k may only tie with the last of them.
+            if not np.isclose(score_of.get(item, scores[-1]), score, rtol=_ROUNDING, atol=_ROUNDING):
+                return False
+    return True
+
+
+def _metrics(run_path: Path) -> dict[str, Any]:
+    """What `recsys evaluate` wrote; nothing when the run was not evaluated."""
+    file = run_path / "metrics.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}

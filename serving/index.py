@@ -1,0 +1,90 @@
+"""Indices over candidate embeddings: exact search, and ScaNN.
+
+Both are `tf.Module`s that work in a `tf.function` and in a SavedModel, and keep one contract, `Index`.
+"""
+
+import math
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+from scann.scann_ops.py import scann_ops
+
+from recsys.config import IndexConfig
+
+# Two dimensions per code and this threshold are what ScaNN's own documentation recommends for dot products.
+_DIMENSIONS_PER_BLOCK = 2
+_ANISOTROPIC_THRESHOLD = 0.2
+_TRAINING_SAMPLE = 100_000
+
+
+class Index(Protocol):
+    """Finds the candidates with the largest dot products."""
+
+    num_candidates: int
+
+    def search(self, queries: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Searches.
+
+        Args:
+          queries: [batch, embedding_dim] float32.
+          k: scalar int32, 1 … `num_candidates`.
+
+        Returns:
+          Rows [batch, k] int32 and dot products [batch, k] float32, best first, ties by row. Where an approximate
+          search finds fewer than k, row -1 and the smallest float32 fill up.
+        """
+
+
+class ExactIndex(tf.Module):
+    """Brute force: compares every query with every candidate."""
+
+    def __init__(self, candidates: npt.NDArray[np.float32]) -> None:
+        """Takes [num_candidates, embedding_dim] embeddings."""
+        super().__init__()
+        self.num_candidates = len(candidates)
+        self.candidates = tf.Variable(candidates, trainable=False)
+
+    def search(self, queries: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """See `Index.search`."""
+        best = tf.math.top_k(tf.matmul(queries, self.candidates, transpose_b=True), k)
+        return best.indices, best.values
+
+
+class ScannIndex(tf.Module):
+    """ScaNN: a partitioning tree, asymmetric hashing within the leaves, exact reordering of the best.
+
+    Source: Guo et al., "Accelerating large-scale inference with anisotropic vector quantization", ICML 2020.
+    """
+
+    def __init__(self, candidates: npt.NDArray[np.float32], config: IndexConfig) -> None:
+        """Builds the index of [num_candidates, embedding_dim] embeddings."""
+        super().__init__()
+        self.num_candidates = len(candidates)
+        self._leaves = max(1, round(config.leaves_per_sqrt_item * math.sqrt(len(candidates))))
+        self._leaves_to_search = max(1, math.ceil(config.fraction_of_leaves * self._leaves))
+        self._reorder_factor = config.reorder_factor
+        builder = scann_ops.builder(candidates, min(100, len(candidates)), "dot_product")
+        builder.tree(self._leaves, self._leaves_to_search, training_sample_size=_TRAINING_SAMPLE)
+        builder.score_ah(_DIMENSIONS_PER_BLOCK, anisotropic_quantization_threshold=_ANISOTROPIC_THRESHOLD)
+        builder.reorder(min(100 * config.reorder_factor, len(candidates)))
+        self.state = builder.build().serialize_to_module()
+
+    def search(self, queries: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """See `Index.search`."""
+        rows, scores = scann_ops.searcher_from_module(self.state).search_batched(
+            queries,
+            final_num_neighbors=k,
+            pre_reorder_num_neighbors=tf.minimum(k * self._reorder_factor, self.num_candidates),
+            leaves_to_search=self._leaves_to_search,
+        )
+        # ScaNN answers with fewer columns, and with row 0 and NaN, where it found fewer than k.
+        missing = tf.math.is_nan(scores)
+        fill = [[0, 0], [0, k - tf.shape(rows)[1]]]
+        rows = tf.pad(tf.where(missing, -1, rows), fill, constant_values=-1)
+        scores = tf.pad(tf.where(missing, tf.float32.min, scores), fill, constant_values=tf.float32.min)
+        by_row = tf.argsort(rows, axis=1)
+        rows, scores = tf.gather(rows, by_row, batch_dims=1), tf.gather(scores, by_row, batch_dims=1)
+        best = tf.math.top_k(scores, k)  # the earlier of equal scores first, hence the lower row
+        return tf.gather(rows, best.indices, batch_dims=1), best.values

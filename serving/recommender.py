@@ -1,0 +1,169 @@
+"""The graph of a bundle: raw strings → query tower → index → raw strings."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from recsys.dataset import Dataset
+from recsys.schema import HISTORY, ITEM_ID, USER_ID, Feature
+from recsys.towers import Towers
+from serving.exclusion import search_excluding
+from serving.index import ExactIndex, Index
+from serving.user_states import UserStates
+
+_STRINGS = tf.TensorSpec([None], tf.string)
+_STRING_LISTS = tf.TensorSpec([None, None], tf.string)
+
+
+class Recommender(tf.Module):
+    """Answers batches of raw strings. The empty string is padding, and "nobody" as a user.
+
+    Every method is a signature of the exported SavedModel. `item_ids` are [batch, k] strings, best first, empty where
+    no candidate is left; `scores` are [batch, k] float32, the smallest float32 where none is left.
+    """
+
+    def __init__(
+        self,
+        towers: Towers,
+        dataset: Dataset,
+        states: UserStates,
+        candidates: npt.NDArray[np.float32],
+        index: Index,
+        vocabulary_dir: Path,
+        default_k: int,
+        max_k: int,
+    ) -> None:
+        """Puts the parts together.
+
+        Args:
+          towers: trained towers.
+          dataset: what they were trained on.
+          states: the items of each of its users.
+          candidates: [num_items, embedding_dim] float32, the catalogue's embeddings.
+          index: over the same candidates.
+          vocabulary_dir: where to write the id lists that the SavedModel takes along as assets.
+          default_k: the k of `serving_default`.
+          max_k: the largest k that is answered.
+        """
+        super().__init__()
+        self._query_tower = towers.query
+        self._query_inputs = towers.query_inputs
+        self._user_id, self._item_id = dataset.schema.user_id, dataset.schema.item_id
+        self._history_length = dataset.schema.history_length
+        self._default_k, self._max_k = default_k, max_k
+        self._states = states
+        self._index = index
+        self._exact = ExactIndex(candidates)
+        self._users = _row_lookup(vocabulary_dir / "users.txt", dataset.users["user"].to_pylist())
+        self._items = _row_lookup(vocabulary_dir / "items.txt", dataset.items["item"].to_pylist())
+        self._item_names = tf.Variable(dataset.items["item"].to_pylist(), trainable=False)
+        self._item_ids = tf.Variable(dataset.item_features[ITEM_ID], trainable=False)
+        self._user_features = {
+            name: tf.Variable(values, trainable=False)
+            for name, values in dataset.user_features.items()
+            if name in self._query_inputs
+        }
+
+    @tf.function(input_signature=[_STRINGS])
+    def serving_default(self, user_id: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Recommends to users by what the bundle knows of them: {user_id [batch]} → item_ids, scores."""
+        nothing = tf.fill([tf.shape(user_id)[0], 0], "")
+        answer = self.recommend(user_id, nothing, nothing, tf.constant(self._default_k))
+        return {"item_ids": answer["item_ids"], "scores": answer["scores"]}
+
+    @tf.function(input_signature=[_STRINGS, _STRING_LISTS, _STRING_LISTS, tf.TensorSpec([], tf.int32)])
+    def recommend(
+        self, user_id: tf.Tensor, history: tf.Tensor, exclude: tf.Tensor, k: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Recommends items that a user has not taken.
+
+        Args:
+          user_id: [batch] string.
+          history: [batch, any] string; items the user took, oldest first. A row without any means: as the bundle
+            knows the user.
+          exclude: [batch, any] string; further items not to recommend.
+          k: scalar int32, 1 … max_k.
+
+        Returns:
+          item_ids, scores, and `known` [batch] bool: whether the bundle knows the user.
+        """
+        user_row = self._users.lookup(user_id)
+        taken = self._states.items(user_row)
+        given = tf.ragged.boolean_mask(history, history != "")
+        excluded = tf.concat([taken, self._rows(given), self._rows(exclude)], axis=1)
+        rows, scores = self._search(self._embed(user_id, user_row, given, taken), excluded, k)
+        return {"item_ids": self._names(rows), "scores": scores, "known": user_row >= 0}
+
+    @tf.function(input_signature=[_STRINGS, _STRING_LISTS])
+    def embed_query(self, user_id: tf.Tensor, history: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Embeds queries, given as for `recommend`: → `embeddings` [batch, embedding_dim] float32."""
+        user_row = self._users.lookup(user_id)
+        given = tf.ragged.boolean_mask(history, history != "")
+        return {"embeddings": self._embed(user_id, user_row, given, self._states.items(user_row))}
+
+    @tf.function(input_signature=[_STRINGS, tf.TensorSpec([], tf.int32)])
+    def similar_items(self, item_id: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Finds the nearest other items: {item_id [batch], k} → item_ids, scores; none for an unknown item."""
+        row = tf.cast(self._items.lookup(item_id), tf.int32)
+        itself = tf.RaggedTensor.from_tensor(row[:, tf.newaxis])
+        rows, scores = self._search(tf.gather(self._exact.candidates, tf.maximum(row, 0)), itself, k)
+        known = row[:, tf.newaxis] >= 0
+        return {
+            "item_ids": tf.where(known, self._names(rows), ""),
+            "scores": tf.where(known, scores, tf.float32.min),
+        }
+
+    def _search(self, queries: tf.Tensor, excluded: tf.RaggedTensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        message = f"k must be between 1 and {self._max_k}"
+        checks = [tf.debugging.assert_positive(k, message), tf.debugging.assert_less_equal(k, self._max_k, message)]
+        with tf.control_dependencies(checks):
+            return search_excluding(self._index, self._exact, queries, excluded, tf.identity(k))
+
+    def _embed(
+        self, user_id: tf.Tensor, user_row: tf.Tensor, given: tf.RaggedTensor, taken: tf.RaggedTensor
+    ) -> tf.Tensor:
+        known = user_row >= 0
+        features: dict[str, tf.Tensor] = {}
+        for name, table in self._user_features.items():
+            values = tf.gather(table, tf.maximum(user_row, 0))
+            unknown = _out_of_vocabulary(user_id, self._user_id) if name == USER_ID else tf.zeros_like(values)
+            mask = tf.reshape(known, [-1] + [1] * (values.shape.rank - 1))
+            features[name] = tf.where(mask, values, unknown)
+        features[HISTORY] = self._history(given, taken)
+        return self._query_tower({name: features[name] for name in self._query_inputs})
+
+    def _history(self, given: tf.RaggedTensor, taken: tf.RaggedTensor) -> tf.Tensor:
+        """[batch, history_length] int32 item ids, oldest first: of what was given, or else of what is known."""
+        flat_rows = tf.cast(self._items.lookup(given.flat_values), tf.int32)
+        known_ids = tf.gather(self._item_ids, tf.maximum(flat_rows, 0))
+        ids = tf.where(flat_rows >= 0, known_ids, _out_of_vocabulary(given.flat_values, self._item_id))
+        from_request = self._latest(given.with_flat_values(ids))
+        from_state = self._latest(tf.gather(self._item_ids, taken))
+        return tf.where(given.row_lengths()[:, tf.newaxis] > 0, from_request, from_state)
+
+    def _latest(self, ids: tf.RaggedTensor) -> tf.Tensor:
+        return ids[:, -self._history_length :].to_tensor(shape=[None, self._history_length])
+
+    def _rows(self, items: tf.Tensor | tf.RaggedTensor) -> tf.RaggedTensor:
+        ragged = items if isinstance(items, tf.RaggedTensor) else tf.RaggedTensor.from_tensor(items)
+        return ragged.with_flat_values(tf.cast(self._items.lookup(ragged.flat_values), tf.int32))
+
+    def _names(self, rows: tf.Tensor) -> tf.Tensor:
+        return tf.where(rows >= 0, tf.gather(self._item_names, tf.maximum(rows, 0)), "")
+
+
+def _row_lookup(path: Path, values: list[str]) -> tf.lookup.StaticHashTable:
+    """A table from a value to its position, int64; -1 for others. From a file, which may be larger than a graph."""
+    path.write_text("".join(f"{value}\n" for value in values), encoding="utf-8", newline="\n")
+    lines = tf.lookup.TextFileInitializer(
+        str(path), tf.string, tf.lookup.TextFileIndex.WHOLE_LINE, tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER
+    )
+    return tf.lookup.StaticHashTable(lines, default_value=-1)
+
+
+def _out_of_vocabulary(values: tf.Tensor, feature: Feature) -> tf.Tensor:
+    """The ids of unknown strings, as data preparation gives them; the empty string is padding."""
+    bucket = tf.strings.to_hash_bucket_fast(values, feature.num_oov)
+    return tf.where(values == "", 0, tf.cast(1 + bucket, tf.int32))

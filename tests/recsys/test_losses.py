@@ -1,0 +1,103 @@
+"""The in-batch softmax against an independent NumPy computation, gradients included."""
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+
+from recsys.losses import InBatchSoftmax
+
+BATCH, DIM, TEMPERATURE = 6, 4, 0.5
+IDS = np.array([3, 1, 3, 2, 5, 1], np.int32)
+WEIGHTS = np.array([1, 2, 1, 0.5, 0, 1], np.float32)
+PROBABILITIES = np.array([0.3, 1e-9, 0.3, 0.05, 0.2, 1e-9], np.float32)
+
+Floats = npt.NDArray[np.float64]
+
+
+def embeddings() -> tuple[Floats, Floats]:
+    rng = np.random.default_rng(1)
+    return rng.normal(size=(BATCH, DIM)), rng.normal(size=(BATCH, DIM))
+
+
+def softmax_oracle(log_q: bool, remove: bool, weights: Floats) -> tuple[float, Floats, Floats]:
+    """Loss and gradients with respect to queries and candidates, one query at a time."""
+    query, candidate = embeddings()
+    loss, query_gradient, candidate_gradient = 0.0, np.zeros_like(query), np.zeros_like(candidate)
+    for i in range(BATCH):
+        logits = query[i] @ candidate.T / TEMPERATURE
+        if log_q:
+            logits -= np.log(PROBABILITIES.astype(np.float64))
+        kept = np.array([j == i or (weights[j] > 0 and not (remove and IDS[j] == IDS[i])) for j in range(BATCH)])
+        exponentials = np.where(kept, np.exp(logits - logits[kept].max()), 0)
+        p = exponentials / exponentials.sum()
+        share = weights[i] / weights.sum()
+        loss += share * -np.log(p[i])
+        residual = (p - (np.arange(BATCH) == i)) * share / TEMPERATURE
+        query_gradient[i] = residual @ candidate
+        candidate_gradient += np.outer(residual, query[i])
+    return loss, query_gradient, candidate_gradient
+
+
+@pytest.mark.parametrize("log_q", [False, True])
+@pytest.mark.parametrize("remove", [False, True])
+@pytest.mark.parametrize("weights", [np.ones(BATCH, np.float32), WEIGHTS])
+def test_loss_and_gradients_match_numpy(log_q: bool, remove: bool, weights: npt.NDArray[np.float32]) -> None:
+    query, candidate = (tf.constant(e, tf.float32) for e in embeddings())
+    with tf.GradientTape() as tape:
+        tape.watch([query, candidate])
+        loss = InBatchSoftmax(TEMPERATURE)(
+            query,
+            candidate,
+            sample_weight=tf.constant(weights),
+            candidate_sampling_probability=tf.constant(PROBABILITIES) if log_q else None,
+            candidate_ids=tf.constant(IDS) if remove else None,
+        )
+    gradients = tape.gradient(loss, [query, candidate])
+    expected = softmax_oracle(log_q, remove, weights.astype(np.float64))
+    np.testing.assert_allclose(loss, expected[0], rtol=1e-5)
+    np.testing.assert_allclose(gradients[0], expected[1], atol=1e-5)
+    np.testing.assert_allclose(gradients[1], expected[2], atol=1e-5)
+
+
+def test_plain_options_equal_the_stock_task() -> None:
+    """Without log-Q and masks it is `tfrs.tasks.Retrieval`, which sums where this takes the mean."""
+    query, candidate = (tf.constant(e, tf.float32) for e in embeddings())
+    stock = tfrs.tasks.Retrieval(temperature=TEMPERATURE)(query, candidate, compute_metrics=False)
+    ours = InBatchSoftmax(TEMPERATURE)(query, candidate, sample_weight=tf.ones(BATCH))
+    np.testing.assert_allclose(ours, stock / BATCH, rtol=1e-6)
+
+
+def test_an_accidental_hit_has_softmax_weight_exactly_zero() -> None:
+    """Query 0 and candidate 2 share an item, so query 0's loss must not depend on candidate 2 at all."""
+    query, candidate = (tf.constant(e, tf.float32) for e in embeddings())
+    only_first = tf.one_hot(0, BATCH) + 1e-30 * tf.ones(BATCH)
+    with tf.GradientTape() as tape:
+        tape.watch(candidate)
+        loss = InBatchSoftmax(TEMPERATURE)(query, candidate, sample_weight=only_first, candidate_ids=tf.constant(IDS))
+    assert np.abs(tape.gradient(loss, candidate)[2]).max() < 1e-25
+
+
+def test_log_q_lowers_the_logit_of_a_popular_candidate() -> None:
+    """The sign of the correction: a candidate that is often a negative is pushed away less."""
+    query, candidate = (tf.constant(e, tf.float32) for e in embeddings())
+
+    def push(probability: float) -> float:
+        q = tf.tensor_scatter_nd_update(tf.fill([BATCH], 0.1), [[1]], [probability])
+        with tf.GradientTape() as tape:
+            tape.watch(candidate)
+            loss = InBatchSoftmax(TEMPERATURE)(
+                query, candidate, tf.one_hot(0, BATCH) + 1e-6, candidate_sampling_probability=q
+            )
+        return float(tf.norm(tape.gradient(loss, candidate)[1]))
+
+    assert push(0.9) < push(0.1) < push(0.001)
+
+
+def test_loss_metrics_receive_the_weighted_mean_of_examples() -> None:
+    metric = tf.keras.metrics.Mean(name="loss")
+    task = InBatchSoftmax(TEMPERATURE, loss_metrics=[metric])
+    query, candidate = (tf.constant(e, tf.float32) for e in embeddings())
+    loss = task(query, candidate, sample_weight=tf.constant(WEIGHTS))
+    np.testing.assert_allclose(metric.result(), loss, rtol=1e-6)
