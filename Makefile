@@ -3,16 +3,17 @@
 PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 	"$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null \
 	&& { echo "$$p"; break; }; done)
-BIN := .venv/bin
-READY := .venv/.installed
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
 
 .PHONY: setup quickstart test check format lock
 
 setup: $(READY)
 
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock
 	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or 3.12 with venv is needed; name it by PYTHON=/path/to/python" >&2; exit 2; }
-	"$(PYTHON)" -m venv --clear .venv
+	"$(PYTHON)" -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -12,6 +12,7 @@ from recsys.schema import Frozen
 from recsys.toml_config import load_toml
 
 _VARIANT = "{variant}"
+_RESERVED = ("item", "item_id", "item_row", "user", "user_id", "user_row", "train_count", "history", "weight")
 
 
 class FeatureConfig(Frozen):
@@ -103,6 +104,15 @@ class DataConfig(Frozen):
     history_length: int = Field(default=50, ge=1)
     seed: int = 0
 
+    @model_validator(mode="after")
+    def _names_are_free(self) -> "DataConfig":
+        names = [feature.name for feature in (*self.items.features, *self.users.features)]
+        if taken := sorted({name for name in names if name in _RESERVED or names.count(name) > 1}):
+            raise ValueError(
+                f"feature names must differ from each other and from the dataset's own: {', '.join(taken)}"
+            )
+        return self
+
 
 def load_data_config(path: Path | None, source: str) -> DataConfig:
     """Reads `path`, or the shipped file whose `matches` fits `source`.
@@ -113,13 +123,21 @@ def load_data_config(path: Path | None, source: str) -> DataConfig:
       ConfigError: the file is wrong, or no shipped file describes the source.
     """
     if path is not None:
-        return _resolve(load_toml(DataConfig, path), path.parent, "")
+        own = load_toml(DataConfig, path)
+        return _resolve(own, path.parent, _variant(own, source) or "")
     for shipped in sorted(Path(str(resources.files("data_prep") / "schemas")).glob("*.toml")):
         config = load_toml(DataConfig, shipped)
-        pattern = re.escape(config.matches or "").replace(re.escape(_VARIANT), "([^/]*)")
-        if match := re.fullmatch(pattern, source):
-            return _resolve(config, shipped.parent, "".join(match.groups()))
+        variant = _variant(config, source)
+        if variant is not None:
+            return _resolve(config, shipped.parent, variant)
     raise ConfigError(f"no schema is known for {source}: say which column is what in a file, --schema data.toml")
+
+
+def _variant(config: DataConfig, source: str) -> str | None:
+    """What stands for `{variant}` in a source that `matches` describes; None when it describes another."""
+    pattern = re.escape(config.matches or "").replace(re.escape(_VARIANT), "([^/]*)")
+    match = re.fullmatch(pattern, source)
+    return "".join(match.groups()) if match else None
 
 
 def _resolve(config: DataConfig, folder: Path, variant: str) -> DataConfig:

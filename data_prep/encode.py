@@ -41,13 +41,13 @@ def encode_entities(
 
     Args:
       kind: `user` or `item`, which names the columns.
-      raw: the `id` and the source columns, distinct by id.
+      raw: the source columns, indexed by distinct raw ids.
       train_ids: the raw id of every train interaction; vocabularies are fitted on these.
       config: the features.
       seed: of the hash that orders the rows.
     """
-    raw = raw.iloc[order(raw["id"].tolist(), seed)].reset_index(drop=True)
-    ids = pd.Index(raw["id"], dtype=object)
+    raw = raw.iloc[order(raw.index.tolist(), seed)]
+    ids = pd.Index(raw.index, dtype=object)
     id_vocabulary = fit_vocabulary(pd.Index(train_ids, dtype=object), config.num_oov)
     train_count = pd.Series(id_vocabulary.counts, id_vocabulary.values).reindex(ids, fill_value=0)
     columns: dict[str, Any] = {

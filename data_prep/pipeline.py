@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,7 +16,7 @@ from data_prep.sequences import Sequences, build_sequences
 from data_prep.shards import write_shards
 from data_prep.sources import RawTable, read_table
 from data_prep.split import temporal_split
-from data_prep.validate import Validated, validate
+from data_prep.validate import Validated, unusable_id, validate
 from recsys.artifacts import new_directory, sha256_of, write_json
 from recsys.errors import SourceError
 from recsys.schema import FORMAT_VERSION, SPLITS, Manifest, Schema, Shard, Source
@@ -49,7 +50,7 @@ def prepare(
         interactions = checked.interactions
         split, rule = temporal_split(interactions["timestamp"].to_numpy(np.int64), config.split)
         entities = {
-            kind: _entities(kind, interactions, split == 0, entity, config.seed, tfds_manual_dir)
+            kind: _entities(kind, checked, split == 0, entity, config.seed, tfds_manual_dir)
             for kind, entity in (("item", config.items), ("user", config.users))
         }
         sequences = build_sequences(
@@ -101,26 +102,41 @@ def _read_interactions(spec: str, config: DataConfig, tfds_manual_dir: Path | No
 
 def _entities(
     kind: str,
-    interactions: pd.DataFrame,
-    in_train: Any,
+    checked: Validated,
+    in_train: npt.NDArray[np.bool_],
     config: EntityConfig,
     seed: int,
     tfds_manual_dir: Path | None,
 ) -> Entities:
     """Encodes all users or items: those of the entity table, and those that only interactions name."""
-    seen = interactions.drop_duplicates(kind)
+    ids = pd.Index(checked.interactions[kind], dtype=object)
     if config.source is None:
-        raw = seen.assign(id=seen[kind])
+        first = ~ids.duplicated()
+        raw = checked.raw[first].set_axis(ids[first])
     else:
-        id_column = f"{kind}_id" if config.id is None else config.id
-        own = read_table(config.source, config.columns | {id_column}, tfds_manual_dir).frame
-        own = own.assign(id=own[id_column].astype(str))
-        if own["id"].duplicated().any():
-            twice = own["id"][own["id"].duplicated()].iloc[0]
-            raise SourceError(f"{config.source} names {id_column} {twice} twice: expected one row per {kind}")
-        only_seen = seen[~seen[kind].isin(own["id"])]
-        raw = pd.concat([own, pd.DataFrame({"id": only_seen[kind]})], ignore_index=True)
-    return encode_entities(kind, raw, interactions[kind][in_train], config, seed)
+        own = _own_table(kind, config.source, config, tfds_manual_dir)
+        raw = own.reindex(own.index.append(ids[~ids.isin(own.index)].unique()))
+    return encode_entities(kind, raw, checked.interactions[kind][in_train], config, seed)
+
+
+def _own_table(kind: str, source: str, config: EntityConfig, tfds_manual_dir: Path | None) -> pd.DataFrame:
+    """Reads an entity table; its index is the raw id.
+
+    Raises:
+      SourceError: an id is missing, holds a line break or comes twice.
+    """
+    column = f"{kind}_id" if config.id is None else config.id
+    table = read_table(source, config.columns | {column}, tfds_manual_dir).frame
+    unusable = unusable_id(table[column], column)
+    if (unusable != "").any():
+        row = int(np.flatnonzero(unusable != "")[0])
+        raise SourceError(f"{source}: {unusable.iloc[row]} in row {row + 1}: expected one usable id per {kind}")
+    ids = pd.Index(table[column].astype(str), dtype=object)
+    if ids.has_duplicates:
+        twice = ids[ids.duplicated()][0]
+        raise SourceError(f"{source} names {column} {twice} twice: expected one row per {kind}")
+    # As objects, or integers would become floats where an id has no row of its own.
+    return table.astype(object).set_axis(ids)
 
 
 def _write_table(folder: Path, name: str, table: pa.Table) -> Shard:

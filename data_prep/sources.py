@@ -1,6 +1,7 @@
 """Reads a raw table from where it is: CSV or Parquet files, TensorFlow Datasets, the synthetic generator."""
 
 import hashlib
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +73,7 @@ def _read_csv(spec: str, columns: set[str], _: Path | None) -> RawTable:
         frame = pd.read_csv(spec, usecols=sorted(columns), dtype=str, keep_default_na=False)
     except pd.errors.EmptyDataError as error:
         raise SourceError(f"{spec} is empty: expected a header row") from error
-    except (pd.errors.ParserError, UnicodeDecodeError, OSError, EOFError) as error:
+    except (pd.errors.ParserError, UnicodeDecodeError, OSError, EOFError, zlib.error) as error:
         raise SourceError(f"{spec} is no readable CSV: {' '.join(str(error).split())}") from error
     return RawTable(frame, sha256_of(Path(spec)))
 

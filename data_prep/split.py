@@ -1,5 +1,7 @@
 """Divides interactions in time."""
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -24,10 +26,8 @@ def temporal_split(timestamps: npt.NDArray[np.int64], config: SplitConfig) -> tu
       SourceError: a split would be empty, for example because all timestamps are equal.
     """
     ordered = np.sort(timestamps)
-    num_rows = len(ordered)
-    test_start = ordered[min(num_rows - 1, int(num_rows * (1 - config.test_fraction)))]
-    train_fraction = 1 - config.test_fraction - config.validation_fraction
-    validation_start = ordered[min(num_rows - 1, int(num_rows * train_fraction))]
+    test_start = _cut(ordered, config.test_fraction)
+    validation_start = _cut(ordered, config.test_fraction + config.validation_fraction)
     split = (timestamps >= validation_start).astype(np.int8) + (timestamps >= test_start).astype(np.int8)
     sizes = np.bincount(split, minlength=len(SPLITS))
     if (sizes == 0).any():
@@ -42,3 +42,9 @@ def temporal_split(timestamps: npt.NDArray[np.int64], config: SplitConfig) -> tu
         ties=_TIES,
     )
     return split, rule
+
+
+def _cut(ordered: npt.NDArray[np.int64], newest_fraction: float) -> np.int64:
+    """The timestamp where the newest fraction begins; rounding keeps 10 rows · 0.3 from being 2.9999 rows."""
+    first = math.floor(len(ordered) - round(newest_fraction * len(ordered), 6))
+    return ordered[min(len(ordered) - 1, first)]

@@ -14,11 +14,13 @@ class Validated:
     """Interactions divided into usable and refused rows.
 
     Attributes:
-      interactions: `user` and `item` (text), `timestamp` (int64), and the other columns unchanged.
+      interactions: the usable rows' `user` and `item` (text) and `timestamp` (int64).
+      raw: all columns of the usable rows as they came, in the same order.
       quarantine: the refused rows as they came, as text, with a `reason` each.
     """
 
     interactions: pd.DataFrame
+    raw: pd.DataFrame
     quarantine: pd.DataFrame
 
     @property
@@ -31,43 +33,54 @@ def validate(frame: pd.DataFrame, columns: InteractionsConfig, max_bad_fraction:
     """Checks every row's ids and timestamp.
 
     Raises:
-      SourceError: more than `max_bad_fraction` of the rows are refused.
+      SourceError: more than `max_bad_fraction` of the rows are refused, or all of them.
     """
     timestamp = _seconds(frame[columns.timestamp])
-    reason = pd.Series("", index=frame.index)
-    for name, column in (("user_id", columns.user_id), ("item_id", columns.item_id)):
-        text = frame[column].astype("string")
-        missing = text.isna() | (text.str.len() == 0)
-        # Exported vocabularies are text files with a value per line.
-        broken = text.str.contains("[\r\n]", regex=True).fillna(False)
-        reason = reason.mask((reason == "") & missing, f"missing {name}")
-        reason = reason.mask((reason == "") & broken.astype(bool), f"line break in {name}")
+    reason = unusable_id(frame[columns.user_id], "user_id")
+    reason = reason.mask(reason == "", unusable_id(frame[columns.item_id], "item_id"))
     reason = reason.mask((reason == "") & timestamp.isna(), "unreadable timestamp")
 
     bad = reason != ""
-    if bad.mean() > max_bad_fraction:
+    if bad.all() or bad.mean() > max_bad_fraction:
         worst = ", ".join(f"{n} × {r}" for r, n in reason[bad].value_counts().items())
         raise SourceError(
             f"{bad.sum()} of {len(frame)} rows are bad ({worst}): expected at most a fraction of {max_bad_fraction}; "
             "mend the source or raise --max-bad-fraction"
         )
-    good = frame[~bad].assign(
-        user=frame[columns.user_id].astype(str), item=frame[columns.item_id].astype(str), timestamp=timestamp
+    good = frame[~bad].reset_index(drop=True)
+    interactions = pd.DataFrame(
+        {
+            "user": good[columns.user_id].astype(str),
+            "item": good[columns.item_id].astype(str),
+            "timestamp": timestamp[~bad].astype("int64").to_numpy(),
+        }
     )
-    good["timestamp"] = good["timestamp"].astype("int64")
-    return Validated(good.reset_index(drop=True), frame[bad].astype(str).assign(reason=reason[bad]))
+    return Validated(interactions, good, frame[bad].astype(str).assign(reason=reason[bad]))
+
+
+def unusable_id(column: "pd.Series[Any]", name: str) -> "pd.Series[str]":
+    """Says of each id why it cannot be used; the empty string where it can."""
+    text = column.astype("string")
+    reason = pd.Series("", index=column.index)
+    # Exported vocabularies are text files with a value per line.
+    reason = reason.mask(text.str.contains("[\r\n]", regex=True).fillna(False).astype(bool), f"line break in {name}")
+    return reason.mask(text.isna() | (text.str.len() == 0), f"missing {name}")
 
 
 def _seconds(column: "pd.Series[Any]") -> "pd.Series[Any]":
     """Reads numbers as they are, and dates (typed or ISO 8601 text) as seconds since 1970; else missing."""
+    if pd.api.types.is_integer_dtype(column):
+        return column.astype("Int64")
     if pd.api.types.is_numeric_dtype(column):
-        numbers = column.astype("float64").astype("Float64")
+        numbers = column.astype("Float64")
     elif pd.api.types.is_datetime64_any_dtype(column):
         numbers = _since_1970(column)
     else:
-        numbers = pd.to_numeric(column, errors="coerce").astype("Float64")
+        numbers = pd.to_numeric(column, errors="coerce")
+        if pd.api.types.is_integer_dtype(numbers):
+            return numbers.astype("Int64")
         dates = pd.to_datetime(column.where(numbers.isna()), errors="coerce", utc=True, format="ISO8601")
-        numbers = numbers.fillna(_since_1970(dates))
+        numbers = numbers.astype("Float64").fillna(_since_1970(dates))
     in_range = numbers.abs() < 2.0**62
     return numbers.where(in_range).round()
 

@@ -51,12 +51,12 @@ def run_quickstart(out: Path) -> None:
     print_evaluation(console, evaluate_run(run, "test", (10, 20)))
     published = export(run, out / "models", _NAME)
     record = published.record
-    console.print(
+    print(
         f"\nIndex of {record.num_candidates:,} items: recall@{record.index_recall_k} {record.index_recall:.4f} against "
-        f"exact search. Published as {published.path}\n"
+        f"exact search. Published as {published.path}"
     )
     _show_users(console, run.dataset, out / "models" / _NAME)
-    console.print(_next_steps(out, time.monotonic() - started), markup=False)
+    print(_next_steps(out, time.monotonic() - started))
 
 
 def _show_users(console: Console, dataset: Dataset, models: Path) -> None:
@@ -76,7 +76,8 @@ def _latest_titles(dataset: Dataset, interactions: Interactions, user_row: int) 
 
 
 def _next_steps(out: Path, seconds: float) -> str:
-    return f"""Done in {seconds:.0f} s. What to try next:
+    return f"""
+Done in {seconds:.0f} s. What to try next:
   recsys recommend {out}/models/{_NAME} --user u7 -k 5          another user
   recsys recommend {out}/models/{_NAME} --history i3,i14,i15    somebody new, by what they took
   recsys evaluate {out}/run --split validation                  the split that tuning may look at

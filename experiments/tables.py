@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -37,16 +36,18 @@ def print_evaluation(console: Console, result: dict[str, Any]) -> None:
     for protocol, part in result["protocols"].items():
         console.print(
             f"\n{result['split']} split, {protocol} protocol: {part['queries']:,} queries of {part['users']:,} users, "
-            f"whole catalogue, seen items excluded ({part['repeats_left_out']:,} repeats left out)"
+            f"whole catalogue, seen items excluded, {part['repeats_left_out']:,} repeats left out; ± is 95 % over users"
         )
         for k in result["ks"]:
+            console.print()
             console.print(_rows_table(part["rows"], k))
+        console.print()
         console.print(_slices_table(part["slices"], result["ks"][-1]))
 
 
 def _rows_table(rows: dict[str, dict[str, Any]], k: int) -> Table:
     table = _plain_table()
-    table.add_column(f"k = {k}, ± 95 % of users", style="bold")
+    table.add_column(f"k = {k}", no_wrap=True)
     for metric in (*NAMES, "coverage"):
         table.add_column(metric, justify="right")
     for label, figures in rows.items():
@@ -56,13 +57,16 @@ def _rows_table(rows: dict[str, dict[str, Any]], k: int) -> Table:
 
 def _slices_table(slices: dict[str, dict[str, Any]], k: int) -> Table:
     table = _plain_table()
-    table.add_column(f"recall@{k}, ndcg@{k} of", style="bold")
+    table.add_column(f"recall@{k} ndcg@{k}", no_wrap=True)
     table.add_column("queries", justify="right")
-    for label in next(iter(slices.values()))["rows"]:
+    labels = [label for label in next(iter(slices.values()))["rows"] if label != "random"]  # chance knows no slices
+    for label in labels:
         table.add_column(label, justify="right")
-    for label, piece in slices.items():
-        figures = (f"{row[f'recall@{k}']:.3f} {row[f'ndcg@{k}']:.3f}" for row in piece["rows"].values())
-        table.add_row(label, f"{piece['queries']:,}", *figures)
+    for name, piece in slices.items():
+        rows = (piece["rows"][label] for label in labels)
+        table.add_row(
+            name, f"{piece['queries']:,}", *(f"{row[f'recall@{k}']:.3f} {row[f'ndcg@{k}']:.3f}" for row in rows)
+        )
     return table
 
 
@@ -75,7 +79,7 @@ def _figure(value: Any, metric: str) -> str:
 
 
 def _plain_table() -> Table:
-    return Table(box=box.SIMPLE, pad_edge=False, show_edge=False)
+    return Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
 
 
 def print_recommendations(console: Console, title: str, rows: list[dict[str, Any]]) -> None:

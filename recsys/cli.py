@@ -8,9 +8,8 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import click
 import typer
 from rich.console import Console
 
@@ -24,6 +23,9 @@ app = typer.Typer(
 Recommendations by two towers and a ScaNN index: prepare data, train, evaluate, export, recommend.
 """,
 )
+
+# Typer exports only this subclass of what its parser raises.
+_USAGE_ERROR: Any = typer.BadParameter.__base__
 
 _DatasetOption = Annotated[
     Path | None, typer.Option("--dataset", help="Where the dataset is now, when it was moved after training.")
@@ -193,11 +195,11 @@ def main() -> None:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     try:
         code = typer.main.get_command(app).main(standalone_mode=False)
-    except click.ClickException as error:
+    except _USAGE_ERROR as error:
         _fail(" ".join(error.format_message().split()))
     except RecsysError as error:
         _fail(" ".join(str(error).split()))
-    except click.Abort:
+    except typer.Abort:
         sys.exit(130)
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -117,8 +117,8 @@ class IndexConfig(Frozen):
     """
 
     leaves_per_sqrt_item: float = Field(default=1.0, gt=0)
-    fraction_of_leaves: float = Field(default=0.3, gt=0, le=1)
-    reorder_factor: int = Field(default=4, ge=1)
+    fraction_of_leaves: float = Field(default=0.5, gt=0, le=1)
+    reorder_factor: int = Field(default=8, ge=1)
     recall_target: float = Field(default=0.95, gt=0, le=1)
     recall_k: int = Field(default=100, ge=1, le=MAX_K)
 

@@ -84,7 +84,7 @@ class Dataset:
     def _read(self, name: str) -> pa.Table:
         try:
             return pq.read_table(self.path / name)
-        except (FileNotFoundError, pa.ArrowInvalid) as error:
+        except (OSError, pa.ArrowInvalid) as error:
             raise DatasetError(f"{self.path / name} cannot be read ({error}); prepare the dataset again") from error
 
 

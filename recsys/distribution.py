@@ -1,5 +1,7 @@
 """`tf.distribute` strategies from configuration, and what replicas share."""
 
+import functools
+
 import tensorflow as tf
 
 from recsys.config import RuntimeConfig
@@ -14,13 +16,19 @@ def make_strategy(config: RuntimeConfig) -> tf.distribute.Strategy:
     """
     if config.strategy == "one_device":
         return tf.distribute.get_strategy()
-    gpus = tf.config.list_logical_devices("GPU")
-    if gpus and config.logical_cpus == 1:
-        return tf.distribute.MirroredStrategy(gpus)
-    return tf.distribute.MirroredStrategy(_logical_cpus(config.logical_cpus))
+    # Asking for logical devices would set up the CPU as one.
+    if config.logical_cpus == 1 and tf.config.list_physical_devices("GPU"):
+        return _mirrored(tuple(device.name for device in tf.config.list_logical_devices("GPU")))
+    return _mirrored(_logical_cpus(config.logical_cpus))
 
 
-def _logical_cpus(number: int) -> list[str]:
+@functools.cache
+def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
+    """One strategy per process: each numbers its collectives from the start, and two would mix up their tensors."""
+    return tf.distribute.MirroredStrategy(devices)
+
+
+def _logical_cpus(number: int) -> tuple[str, ...]:
     cpu = tf.config.list_physical_devices("CPU")[0]
     if len(tf.config.get_logical_device_configuration(cpu) or [None]) != number:
         try:
@@ -30,7 +38,7 @@ def _logical_cpus(number: int) -> list[str]:
                 f"logical_cpus = {number}: the CPU was already set up as "
                 f"{len(tf.config.list_logical_devices('CPU'))} devices in this process; start a new one"
             ) from error
-    return [f"CPU:{index}" for index in range(number)]
+    return tuple(f"CPU:{index}" for index in range(number))
 
 
 def gather_across_replicas(value: tf.Tensor) -> tf.Tensor:
@@ -54,8 +62,9 @@ def sum_across_replicas(value: tf.Tensor) -> tf.Tensor:
 
 
 def first_global_row(batch_size: tf.Tensor) -> tf.Tensor:
-    """Returns where this replica's rows begin in `gather_across_replicas`, when each has `batch_size` rows."""
+    """Returns where this replica's `batch_size` rows begin in what `gather_across_replicas` returns; int32."""
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return tf.zeros_like(batch_size)
-    return batch_size * tf.cast(context.replica_id_in_sync_group, batch_size.dtype)
+    sizes = context.all_gather(batch_size[tf.newaxis], axis=0)
+    return tf.reduce_sum(sizes[: context.replica_id_in_sync_group])

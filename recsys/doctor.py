@@ -14,7 +14,7 @@ class Requirement:
 
     Attributes:
       package: its name in the package index.
-      expected: a version prefix, for example `2.20.`; None accepts any.
+      expected: the version, or its beginning when it ends in a dot (`2.20.`); None accepts any.
       reason: what goes wrong otherwise.
     """
 
@@ -70,9 +70,15 @@ def examine(installed: Callable[[str], str | None] = _installed) -> list[Finding
     findings = [_examine_python(sys.version_info[:2])]
     for requirement in REQUIREMENTS:
         found = installed(requirement.package)
-        fits = found is not None and (requirement.expected is None or found.startswith(requirement.expected))
+        fits = found is not None and _fits(found, requirement.expected)
         findings.append(Finding(requirement.package, fits, f"{found}" if fits else _advice(requirement, found)))
     return findings
+
+
+def _fits(found: str, expected: str | None) -> bool:
+    if expected is None:
+        return True
+    return found.startswith(expected) if expected.endswith(".") else found == expected
 
 
 def _advice(requirement: Requirement, found: str | None) -> str:

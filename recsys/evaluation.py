@@ -31,15 +31,27 @@ class Scorer(Protocol):
 
 
 class TwoTowerScorer:
-    """Dot products of query and candidate embeddings."""
+    """Dot products of query and candidate embeddings.
+
+    Attributes:
+      candidates: [num_items, embedding_dim] float32, the catalogue's embeddings as of the latest `refresh`.
+    """
 
     def __init__(self, towers: Towers, dataset: Dataset) -> None:
         """Embeds the catalogue once."""
-        self._towers = towers
         self._tables = FeatureTables(dataset)
         self._history_length = dataset.schema.history_length
+        self._num_items = dataset.items.num_rows
         self._embed_query = tf.function(towers.embed_query, reduce_retracing=True)
-        self.candidates = tf.constant(embed_catalogue(towers, self._tables, dataset.items.num_rows))
+        self._embed_candidate = tf.function(towers.embed_candidate, reduce_retracing=True)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Embeds the catalogue with the towers' present weights, in batches."""
+        rows = np.arange(self._num_items, dtype=np.int32)
+        batches = np.split(rows, range(_CANDIDATES_PER_BATCH, self._num_items, _CANDIDATES_PER_BATCH))
+        embedded = [self._embed_candidate(self._tables.candidate(tf.constant(batch))) for batch in batches]
+        self.candidates = tf.concat(embedded, axis=0)
 
     def __call__(self, queries: Queries, start: int, stop: int) -> tf.Tensor:
         """Returns [stop - start, num_items] float32."""
@@ -51,22 +63,16 @@ class TwoTowerScorer:
         return self._embed_query(self._tables.query(tf.constant(queries.user_row[start:stop]), tf.constant(history)))
 
 
-def embed_catalogue(towers: Towers, tables: FeatureTables, num_items: int) -> npt.NDArray[np.float32]:
-    """Returns the embedding of every candidate, [num_items, embedding_dim] float32, computed in batches."""
-    embed = tf.function(towers.embed_candidate, reduce_retracing=True)
-    rows = np.arange(num_items, dtype=np.int32)
-    batches = (rows[start : start + _CANDIDATES_PER_BATCH] for start in range(0, num_items, _CANDIDATES_PER_BATCH))
-    return np.concatenate([embed(tables.candidate(tf.constant(batch))).numpy() for batch in batches])
-
-
 def rank(scorer: Scorer, queries: Queries, k: int) -> npt.NDArray[np.int32]:
     """Returns each query's best unseen candidates, [num_queries, k] int32 item rows, best first.
 
     Where fewer than `k` unseen candidates exist, -1 fills up.
 
     Raises:
-      RequestError: `k` is beyond the catalogue.
+      RequestError: there are no queries, or `k` is beyond the catalogue.
     """
+    if not len(queries):
+        raise RequestError("there is no query to rank for: expected a held-out item that its user had not taken before")
     if k > queries.num_items:
         raise RequestError(f"k = {k} is larger than the catalogue: expected at most {queries.num_items}")
     ranked = [

@@ -52,6 +52,8 @@ def _describe(detail: Any) -> str:
         return f"{name}: unknown key, remove it or correct its spelling"
     if detail["type"] == "missing":
         return f"{name}: required, but absent"
+    if detail["type"] == "value_error":  # of our own validators, which say all there is to say
+        return f"{name}: {detail['ctx']['error']}"
     return f"{name}: {detail['msg'][0].lower()}{detail['msg'][1:]}, received {detail['input']!r}"
 
 

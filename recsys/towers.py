@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from recsys.config import ModelConfig, TowerConfig
 from recsys.embeddings import EmbeddingBag, IdDropout
+from recsys.errors import ConfigError
 from recsys.schema import HISTORY, Feature, Schema
 
 
@@ -42,7 +43,11 @@ class Towers:
 
 
 def build_towers(schema: Schema, config: ModelConfig) -> Towers:
-    """Builds both towers with fresh weights."""
+    """Builds both towers with fresh weights.
+
+    Raises:
+      ConfigError: a tower would have no feature.
+    """
     item_table = EmbeddingBag(schema.item_id.num_ids, config.embedding_dim, name="item_id_embedding")
     candidate = _tower("candidate", schema.item_features, config.candidate, config, item_table)
 
@@ -79,6 +84,10 @@ def _tower(
             inputs[feature.name] = _input(feature)
             table = EmbeddingBag(feature.num_ids, model.embedding_dim, name=feature.name + "_embedding")
             parts.append(table(inputs[feature.name]))
+    if not parts:
+        raise ConfigError(
+            f"the {name} tower has no feature: expected use_id, or content_features and a schema with some"
+        )
     output = tf.keras.layers.Add(name=f"{name}_features")(parts) if len(parts) > 1 else parts[0]
     for number, units in enumerate(tower.hidden_units):
         output = tf.keras.layers.Dense(units, activation="relu", name=f"{name}_hidden_{number}")(output)

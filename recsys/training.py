@@ -72,11 +72,11 @@ class ValidationMetric(tf.keras.callbacks.Callback):
         queries = make_queries(load_interactions(dataset), "validation", "event")
         self._queries = queries.sample(config.train.max_validation_queries, config.train.seed)
         self._metric = config.train.validation_metric
-        self._towers = towers
-        self._dataset = dataset
+        self._scorer = TwoTowerScorer(towers, dataset)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Ranks the catalogue for the validation queries."""
-        outcome = evaluate(TwoTowerScorer(self._towers, self._dataset), self._queries, [self._metric])
+        self._scorer.refresh()
+        outcome = evaluate(self._scorer, self._queries, [self._metric])
         if logs is not None:
             logs[f"val_{self._metric}"] = outcome.mean(self._metric)

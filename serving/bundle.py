@@ -1,5 +1,6 @@
 """A bundle on disk: one SavedModel, and `assets.extra/bundle.json`, which ties its parts together by digest."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,6 +36,7 @@ class BundleRecord(Frozen):
       metrics: of the run, as `recsys evaluate` wrote them; empty when it was not evaluated.
       versions: what the graph needs to be loaded.
       files: the SHA-256 of every other file, by its name inside the bundle.
+      sha256: of all the fields above.
     """
 
     format_version: int
@@ -49,6 +51,12 @@ class BundleRecord(Frozen):
     metrics: dict[str, Any]
     versions: dict[str, str]
     files: dict[str, str]
+    sha256: str = ""
+
+    def digest(self) -> str:
+        """What `sha256` must be."""
+        content = json.dumps(self.model_dump(mode="json", exclude={"sha256"}), sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -85,6 +93,7 @@ def graph_versions() -> dict[str, str]:
 def write_record(folder: Path, fields: dict[str, Any]) -> BundleRecord:
     """Writes `bundle.json` with the digests of all files that are in `folder` by now."""
     record = BundleRecord(format_version=FORMAT_VERSION, versions=graph_versions(), files=_digests(folder), **fields)
+    record = record.model_copy(update={"sha256": record.digest()})
     write_json(folder / _RECORD, record.model_dump(mode="json"))
     return record
 
@@ -130,10 +139,15 @@ def _read_record(path: Path) -> BundleRecord:
     except (ValidationError, ValueError, AttributeError) as error:
         raise BundleError(f"{file} is damaged ({str(error).splitlines()[0]}); export it again") from error
     if record.versions != graph_versions():
-        made = ", ".join(f"{tool} {number}" for tool, number in record.versions.items())
-        here = ", ".join(f"{tool} {number}" for tool, number in graph_versions().items())
+        made, here = (_listed(versions) for versions in (record.versions, graph_versions()))
         raise BundleError(f"{path} was made by {made}: installed are {here}; install those or export it again")
+    if record.sha256 != record.digest():
+        raise BundleError(f"{path} is damaged: {_RECORD} is not as it was written; export it again")
     return record
+
+
+def _listed(versions: dict[str, str]) -> str:
+    return ", ".join(f"{tool} {number}" for tool, number in sorted(versions.items()))
 
 
 def _verify_files(path: Path, record: BundleRecord) -> None:

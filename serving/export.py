@@ -36,7 +36,7 @@ _UNKNOWN_USER = "\N{REPLACEMENT CHARACTER} a user nobody knows"
 _ROUNDING = 1e-4
 _SEED = 0
 
-Answers = tuple[npt.NDArray[Any], npt.NDArray[Any]]
+Answers = dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -122,33 +122,31 @@ def _users_to_check(dataset: Dataset) -> list[str]:
 
 def _check_in_fresh_process(recommender: Recommender, folder: Path, users: list[str], k: int) -> None:
     """Compares what a process that imports only TensorFlow and ScaNN answers with the model in memory."""
-    nothing = tf.fill([len(users), 0], "")
-    expected = recommender.recommend(tf.constant(users), nothing, nothing, tf.constant(k))
+    in_memory = answer_check.answer(recommender.recommend, users, k)
     with tempfile.TemporaryDirectory() as scratch:
         requests, answers = Path(scratch) / "requests.npz", Path(scratch) / "answers.npz"
         np.savez(requests, user_id=np.asarray(users), k=np.int32(k))
+        # -P keeps this package's folder, whose modules are named after protocols, off the module search path.
         command = [sys.executable, "-P", answer_check.__file__, str(folder), str(requests), str(answers)]
         outcome = subprocess.run(command, capture_output=True, text=True, check=False)
         if outcome.returncode:
             last_line = outcome.stderr.strip().splitlines()[-1]
             raise BundleError(f"the exported model does not answer in a fresh process: {last_line}")
-        received = np.load(answers)
-        in_memory = (expected["item_ids"].numpy().astype(str), expected["scores"].numpy())
-        for batch in np.split(np.arange(2 * len(users)), 2):  # once all together, once one by one
-            if not same_answers(in_memory, (received["item_ids"][batch], received["scores"][batch])):
-                raise BundleError("the exported model answers otherwise than the model in memory; it is not published")
+        if not same_answers(in_memory, dict(np.load(answers))):
+            raise BundleError("the exported model answers otherwise than the model in memory; it is not published")
 
 
 def same_answers(one: Answers, other: Answers) -> bool:
     """Whether two answers agree: equal scores up to rounding, and items that differ only where scores are that close.
 
     Args:
-      one: item ids [batch, k] and scores [batch, k].
+      one: `item_ids` and `scores`, [batch, k] each.
       other: likewise.
     """
-    if not np.allclose(one[1], other[1], rtol=_ROUNDING, atol=_ROUNDING):
+    if not np.allclose(one["scores"], other["scores"], rtol=_ROUNDING, atol=_ROUNDING):
         return False
-    for ids, scores, other_ids, other_scores in zip(*one, *other, strict=True):
+    columns = (one["item_ids"], one["scores"], other["item_ids"], other["scores"])
+    for ids, scores, other_ids, other_scores in zip(*columns, strict=True):
         score_of = dict(zip(ids, scores, strict=True))
         for item, score in zip(other_ids, other_scores, strict=True):
             # An item that is not among the first k may only tie with the last of them.

@@ -17,6 +17,8 @@ from recsys.config import IndexConfig
 _DIMENSIONS_PER_BLOCK = 2
 _ANISOTROPIC_THRESHOLD = 0.2
 _TRAINING_SAMPLE = 100_000
+# Each block of dimensions is coded by 16 centres.
+_FEWEST_TO_HASH = 16
 
 
 class Index(Protocol):
@@ -66,22 +68,26 @@ class ScannIndex(tf.Module):
         self._leaves_to_search = max(1, math.ceil(config.fraction_of_leaves * self._leaves))
         self._reorder_factor = config.reorder_factor
         builder = scann_ops.builder(candidates, min(100, len(candidates)), "dot_product")
-        builder.tree(self._leaves, self._leaves_to_search, training_sample_size=_TRAINING_SAMPLE)
-        builder.score_ah(_DIMENSIONS_PER_BLOCK, anisotropic_quantization_threshold=_ANISOTROPIC_THRESHOLD)
-        builder.reorder(min(100 * config.reorder_factor, len(candidates)))
+        if len(candidates) < _FEWEST_TO_HASH:
+            builder.score_brute_force()
+        else:
+            builder.tree(self._leaves, self._leaves_to_search, training_sample_size=_TRAINING_SAMPLE)
+            builder.score_ah(_DIMENSIONS_PER_BLOCK, anisotropic_quantization_threshold=_ANISOTROPIC_THRESHOLD)
+            builder.reorder(min(100 * config.reorder_factor, len(candidates)))
         self.state = builder.build().serialize_to_module()
 
     def search(self, queries: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """See `Index.search`."""
         rows, scores = scann_ops.searcher_from_module(self.state).search_batched(
             queries,
-            final_num_neighbors=k,
+            # Of one neighbour it would not say which of equal ones.
+            final_num_neighbors=tf.clip_by_value(k, 2, self.num_candidates),
             pre_reorder_num_neighbors=tf.minimum(k * self._reorder_factor, self.num_candidates),
             leaves_to_search=self._leaves_to_search,
         )
         # ScaNN answers with fewer columns, and with row 0 and NaN, where it found fewer than k.
         missing = tf.math.is_nan(scores)
-        fill = [[0, 0], [0, k - tf.shape(rows)[1]]]
+        fill = [[0, 0], [0, tf.maximum(k - tf.shape(rows)[1], 0)]]
         rows = tf.pad(tf.where(missing, -1, rows), fill, constant_values=-1)
         scores = tf.pad(tf.where(missing, tf.float32.min, scores), fill, constant_values=tf.float32.min)
         by_row = tf.argsort(rows, axis=1)

@@ -1,0 +1,151 @@
+"""Queries of both protocols against a search through all interactions."""
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+
+from data_prep.synthetic import generate, parse_options
+from recsys.dataset import Dataset
+from recsys.interactions import Interactions, load_interactions
+from recsys.queries import Protocol, Queries, make_queries
+
+NUM_USERS, NUM_ITEMS = 9, 40
+SPLITS = ("train", "validation", "test")
+CUTS = (60, 80)
+
+# user, time, item, split; sorted.
+Row = tuple[int, int, int, int]
+
+
+def random_rows() -> list[Row]:
+    """Repeated items, also within a moment, and ties in time; user 0 is new in test, user 8 never comes."""
+    rng = np.random.default_rng(2)
+    rows: list[Row] = []
+    for user, time, item in rng.integers([8, 100, NUM_ITEMS], size=(300, 3)).tolist():
+        time = max(time, CUTS[1] + 1) if user == 0 else time
+        rows.append((user, time // 3 * 3, item, sum(time // 3 * 3 >= cut for cut in CUTS)))
+    rows += [(3, 90, 5, 2), (3, 90, 5, 2), (4, 90, 24, 2), (4, 93, 24, 2)]
+    return sorted(rows)
+
+
+def interactions(rows: list[Row]) -> Interactions:
+    user, time, item, split = np.array(rows).T
+    return Interactions(
+        user_row=user.astype(np.int32),
+        item_row=item.astype(np.int32),
+        timestamp=time,
+        split=split.astype(np.int8),
+        user_start=np.array([sum(u < user for u, *_ in rows) for user in range(NUM_USERS + 1)]),
+        num_items=NUM_ITEMS,
+    )
+
+
+def expected_queries(rows: list[Row], split: str, protocol: Protocol) -> list[tuple[int, list[int], list[int]]]:
+    """User, seen items oldest first, relevant items, of every query."""
+    held_out = [
+        row
+        for n, row in enumerate(rows)
+        if row[3] == SPLITS.index(split) and all((u, i) != (row[0], row[2]) for u, _, i, _ in rows[:n])
+    ]
+    if protocol == "event":
+        return [
+            (user, [i for u, t, i, _ in rows if u == user and t < time], [item]) for user, time, item, _ in held_out
+        ]
+    found = []
+    for user in sorted({row[0] for row in held_out}):
+        cut = CUTS[SPLITS.index(split) - 1]
+        seen = [i for u, t, i, _ in rows if u == user and t < cut]
+        found.append((user, seen, [i for u, _, i, _ in held_out if u == user]))
+    return found
+
+
+def as_list(queries: Queries) -> list[tuple[int, list[int], list[int]]]:
+    return [
+        (
+            int(queries.user_row[n]),
+            queries.items[queries.seen_start[n] : queries.seen_end[n]].tolist(),
+            queries.relevant_item[queries.relevant_query == n].tolist(),
+        )
+        for n in range(len(queries))
+    ]
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+@pytest.mark.parametrize("protocol", ["event", "user"])
+def test_queries_match_brute_force(split: str, protocol: Protocol) -> None:
+    rows = random_rows()
+    queries = make_queries(interactions(rows), split, protocol)
+    expected = expected_queries(rows, split, protocol)
+    assert as_list(queries) == expected
+    assert queries.num_relevant.tolist() == [len(relevant) for _, _, relevant in expected]
+    held_out = sum(row[3] == SPLITS.index(split) for row in rows)
+    assert queries.num_repeats == held_out - sum(len(relevant) for _, _, relevant in expected) > 0
+
+
+def test_a_small_case_by_hand() -> None:
+    rows = [(0, 1, 7, 0), (0, 65, 8, 1), (0, 81, 7, 2), (0, 82, 3, 2), (0, 82, 4, 2), (0, 83, 3, 2), (1, 85, 7, 2)]
+    made = interactions(rows)
+    assert as_list(make_queries(made, "test", "event")) == [(0, [7, 8, 7], [3]), (0, [7, 8, 7], [4]), (1, [], [7])]
+    assert as_list(make_queries(made, "test", "user")) == [(0, [7, 8], [3, 4]), (1, [], [7])]
+
+
+@pytest.mark.parametrize("protocol", ["event", "user"])
+def test_history_and_seen_pairs_cover_a_range_of_queries(protocol: Protocol) -> None:
+    rows = random_rows()
+    queries = make_queries(interactions(rows), "test", protocol)
+    expected = expected_queries(rows, "test", protocol)[2:7]
+    padded = [seen[-4:] + [-1] * (4 - len(seen[-4:])) for _, seen, _ in expected]
+    assert queries.history(2, 7, 4).tolist() == padded
+    pairs = [[n, item] for n, (_, seen, _) in enumerate(expected) for item in seen]
+    assert queries.seen_pairs(2, 7).tolist() == pairs
+
+
+def test_users_without_a_past_have_an_empty_history() -> None:
+    queries = make_queries(interactions(random_rows()), "test", "user")
+    assert queries.user_row[0] == 0
+    assert queries.history(0, 1, 3).tolist() == [[-1, -1, -1]]
+    assert queries.seen_pairs(0, 1).shape == (0, 2)
+
+
+def test_a_subset_keeps_the_chosen_queries_whole() -> None:
+    queries = make_queries(interactions(random_rows()), "test", "user")
+    chosen = np.arange(len(queries)) % 3 == 1
+    assert as_list(queries.subset(chosen)) == [
+        query for query, kept in zip(as_list(queries), chosen, strict=True) if kept
+    ]
+
+
+def test_a_sample_is_drawn_without_replacement_by_its_seed() -> None:
+    queries = make_queries(interactions(random_rows()), "test", "event")
+
+    def positions(seed: int) -> list[int]:
+        numbered = as_list(queries)
+        return [numbered.index(query) for query in as_list(queries.sample(12, seed))]
+
+    assert len(positions(1)) == 12
+    assert positions(1) == sorted(set(positions(1))) == positions(1)
+    assert positions(1) != positions(2)
+    assert as_list(queries.sample(len(queries), 1)) == as_list(queries)
+
+
+def test_loaded_interactions_are_the_sources_rows(tiny_dataset: Dataset) -> None:
+    loaded = load_interactions(tiny_dataset)
+    source = generate(parse_options(tiny_dataset.manifest.source.spec))
+    names = pd.DataFrame(
+        {
+            "user_id": tiny_dataset.users["user"].to_numpy()[loaded.user_row],
+            "item_id": tiny_dataset.items["item"].to_numpy()[loaded.item_row],
+            "timestamp": loaded.timestamp,
+        }
+    )
+    order = ["user_id", "item_id", "timestamp"]
+    pd.testing.assert_frame_equal(
+        names.sort_values(order, ignore_index=True), source[order].sort_values(order, ignore_index=True)
+    )
+    keys: list[npt.NDArray[np.int64]] = [loaded.user_row, loaded.timestamp, loaded.item_row]
+    rows = list(zip(*keys, strict=True))
+    assert rows == sorted(rows)
+    assert (np.diff(loaded.user_start) == np.bincount(loaded.user_row, minlength=tiny_dataset.users.num_rows)).all()
+    moments = [next(m for m in range(n + 1) if rows[m][:2] == rows[n][:2]) for n in range(0, len(rows), 97)]
+    assert loaded.moment_start[::97].tolist() == moments

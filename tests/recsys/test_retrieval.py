@@ -1,0 +1,166 @@
+"""The retrieval model: its loss in NumPy, and one replica against two on the same global batch."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tensorflow as tf
+
+from recsys.config import LossConfig, ModelConfig, RuntimeConfig
+from recsys.dataset import Dataset
+from recsys.distribution import make_strategy
+from recsys.input_pipeline import training_batches
+from recsys.retrieval import RetrievalModel
+from recsys.towers import build_towers
+
+BATCH = 256
+# Nothing random in a step, so that replicas can be compared; a hidden layer, so that not all weights are tables.
+MODEL = ModelConfig.model_validate(
+    {
+        "embedding_dim": 8,
+        "history": {"id_dropout": 0},
+        "query": {"id_dropout": 0},
+        "candidate": {"id_dropout": 0, "hidden_units": [6]},
+    }
+)
+
+Batch = dict[str, npt.NDArray[Any]]
+
+
+@contextmanager
+def one_device() -> Iterator[tf.distribute.Strategy]:
+    yield tf.distribute.get_strategy()
+
+
+@contextmanager
+def two_replicas() -> Iterator[tf.distribute.Strategy]:
+    strategy = make_strategy(RuntimeConfig(strategy="mirrored", logical_cpus=2))
+    with strategy.scope():
+        yield strategy
+
+
+@pytest.fixture(scope="module")
+def batches(tiny_dataset: Dataset) -> list[Batch]:
+    return list(training_batches(tiny_dataset, BATCH, seed=3).as_numpy_iterator())
+
+
+def fresh_model(dataset: Dataset, learning_rate: float, **loss: Any) -> RetrievalModel:
+    tf.keras.utils.set_random_seed(1)
+    model = RetrievalModel(build_towers(dataset.schema, MODEL), LossConfig(**loss), dataset.train_counts)
+    model.compile(optimizer=tf.keras.optimizers.Adagrad(learning_rate))
+    return model
+
+
+def numpy_losses(model: RetrievalModel, batch: Batch, counts: npt.NDArray[np.int64], config: LossConfig) -> Any:
+    """Each row's loss, written as a loop."""
+    query = model.query_tower({name: batch[name] for name in model.query_tower.input}).numpy().astype(np.float64)
+    inputs = {name: batch[name] for name in model.candidate_tower.input}
+    candidate = model.candidate_tower(inputs).numpy().astype(np.float64)
+    item, weight = batch["item_row"], batch["weight"]
+    losses = np.zeros(len(item))
+    for i in range(len(item)):
+        logits = candidate @ query[i] / config.temperature
+        if config.log_q:
+            logits -= np.log(counts[item] / counts.sum())
+        kept = weight > 0
+        if config.remove_accidental_hits:
+            kept &= item != item[i]
+        kept[i] = True
+        losses[i] = np.log(np.exp(logits[kept]).sum()) - logits[i]
+    return losses
+
+
+def loss_and_gradients(strategy: Any, model: RetrievalModel, batch: Batch) -> tuple[float, list[npt.NDArray[Any]]]:
+    """Both summed over replicas, gradients of tables densified."""
+    number = strategy.num_replicas_in_sync
+
+    def part(context: tf.distribute.ReplicaContext) -> dict[str, tf.Tensor]:
+        replica = context.replica_id_in_sync_group
+        return {name: tf.constant(np.array_split(column, number)[replica]) for name, column in batch.items()}
+
+    @tf.function
+    def on_replica(inputs: dict[str, tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        with tf.GradientTape() as tape:
+            loss = model.compute_loss(inputs, training=True)
+        gradients = tape.gradient(loss, model.trainable_variables)
+        return loss, [tf.convert_to_tensor(gradient) for gradient in gradients]
+
+    loss, gradients = strategy.run(on_replica, (strategy.experimental_distribute_values_from_function(part),))
+    summed = [strategy.reduce("SUM", value, axis=None).numpy() for value in (loss, *gradients)]
+    return float(summed[0]), summed[1:]
+
+
+@pytest.mark.parametrize("log_q", [True, False])
+@pytest.mark.parametrize("remove", [True, False])
+def test_the_loss_is_the_weighted_mean_of_numpy_s(
+    tiny_dataset: Dataset, batches: list[Batch], log_q: bool, remove: bool
+) -> None:
+    options = {"temperature": 0.2, "log_q": log_q, "remove_accidental_hits": remove}
+    model = fresh_model(tiny_dataset, 0.1, **options)
+    for batch in (batches[0], batches[-1]):
+        losses = numpy_losses(model, batch, tiny_dataset.train_counts, LossConfig.model_validate(options))
+        loss = model.compute_loss({name: tf.constant(column) for name, column in batch.items()})
+        np.testing.assert_allclose(loss, np.average(losses, weights=batch["weight"]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["full", "short", "odd"])
+def test_two_replicas_have_the_loss_and_gradients_of_one(
+    tiny_dataset: Dataset, batches: list[Batch], kind: str
+) -> None:
+    """A short batch is filled up with rows of weight 0, most in the second half; an odd one is shared unevenly."""
+    batch = batches[-1] if kind == "short" else batches[0]
+    weight_of_half = batch["weight"].reshape(2, -1).sum(axis=1)
+    assert (weight_of_half[0] > weight_of_half[1]) == (kind == "short")
+    if kind == "odd":
+        batch = {name: column[:101] for name, column in batch.items()}
+    results = []
+    for context in (one_device, two_replicas):
+        with context() as strategy:
+            model = fresh_model(tiny_dataset, 0.1)
+            results.append(loss_and_gradients(strategy, model, batch))
+    (loss, gradients), (loss_of_two, gradients_of_two) = results
+    assert loss_of_two == pytest.approx(loss, rel=1e-5)
+    assert len(gradients) == len(gradients_of_two) == 5 + 4  # tables, then kernels and biases
+    for one, two in zip(gradients, gradients_of_two, strict=True):
+        assert np.abs(one).max() > 1e-4
+        np.testing.assert_allclose(two, one, atol=1e-5, rtol=1e-4)
+
+
+def test_two_replicas_take_the_steps_of_one(tiny_dataset: Dataset, batches: list[Batch]) -> None:
+    """Through `fit`, two batches, the second short: the same weights, of which all have moved, and the same loss."""
+    chosen = {name: np.concatenate([batches[0][name], batches[-1][name]]) for name in batches[0]}
+    weights, losses = [], []
+    for context in (one_device, two_replicas):
+        with context():
+            model = fresh_model(tiny_dataset, 0.5)
+            start = model.get_weights()
+            rows = tf.data.Dataset.from_tensor_slices(chosen).batch(BATCH, drop_remainder=True)
+            losses.append(model.fit(rows, verbose=0).history["loss"])
+            weights.append(model.get_weights())
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+    for before, one, two in zip(start, *weights, strict=True):
+        assert np.abs(one - before).max() > 1e-3
+        np.testing.assert_allclose(two, one, atol=2e-4)
+
+
+def test_the_reported_loss_is_the_mean_over_examples(tiny_dataset: Dataset, batches: list[Batch]) -> None:
+    """All but still: the mean of each example's loss, in which the last, short batch counts by its weight."""
+    epoch = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    model = fresh_model(tiny_dataset, 1e-12)
+    history = model.fit(tf.data.Dataset.from_tensor_slices(epoch).batch(BATCH, drop_remainder=True), verbose=0)
+    counts = tiny_dataset.train_counts
+    per_batch = [numpy_losses(model, batch, counts, LossConfig()) for batch in batches]
+    expected = np.average(np.concatenate(per_batch), weights=epoch["weight"])
+    mean_of_means = np.mean([np.average(v, weights=b["weight"]) for v, b in zip(per_batch, batches, strict=True)])
+    assert abs(expected - mean_of_means) > 1e-3
+    assert set(history.history) == {"loss"}
+    np.testing.assert_allclose(history.history["loss"], [expected], rtol=1e-5)
+
+
+def test_the_temperature_divides_scores(tiny_dataset: Dataset, batches: list[Batch]) -> None:
+    inputs = {name: tf.constant(column) for name, column in batches[0].items()}
+    hot, cold = (float(fresh_model(tiny_dataset, 0.1, temperature=t).compute_loss(inputs)) for t in (1.0, 0.05))
+    assert abs(hot - cold) > 0.1

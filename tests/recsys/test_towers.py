@@ -1,0 +1,168 @@
+"""Towers of a small schema: parameters counted by hand, outputs recomputed in NumPy, every option seen to work."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from recsys.config import ModelConfig
+from recsys.schema import Feature, Schema
+from recsys.towers import Towers, build_towers
+
+SCHEMA = Schema(
+    user_features=(
+        Feature(name="user_id", type="id", num_ids=7, num_oov=2),
+        Feature(name="segment", type="categorical", num_ids=4, num_oov=1),
+    ),
+    item_features=(
+        Feature(name="item_id", type="id", num_ids=9, num_oov=1),
+        Feature(name="genres", type="multi_categorical", num_ids=5, num_oov=1, max_length=3),
+    ),
+    history_length=4,
+)
+USERS = {
+    "user_id": np.array([3, 0, 6], np.int32),
+    "segment": np.array([1, 0, 2], np.int32),
+    "history": np.array([[2, 8, 0, 0], [0, 0, 0, 0], [5, 5, 3, 4]], np.int32),
+}
+ITEMS = {
+    "item_id": np.array([2, 8], np.int32),
+    "genres": np.array([[1, 4, 0], [0, 0, 0]], np.int32),
+}
+
+
+def towers_of(**options: Any) -> Towers:
+    tf.keras.utils.set_random_seed(0)
+    return build_towers(SCHEMA, ModelConfig.model_validate({"embedding_dim": 3} | options))
+
+
+def num_parameters(towers: Towers) -> int:
+    variables = {variable.ref(): variable for tower in (towers.query, towers.candidate) for variable in tower.weights}
+    return sum(int(np.prod(variable.shape)) for variable in variables.values())
+
+
+def table(tower: tf.keras.Model, layer: str) -> np.ndarray:
+    values: np.ndarray = tower.get_layer(layer).table.numpy()
+    return values
+
+
+def test_towers_are_functional_models_with_an_input_per_feature() -> None:
+    towers = towers_of()
+    assert {name: tensor.shape.as_list() for name, tensor in towers.query.input.items()} == {
+        "user_id": [None],
+        "segment": [None],
+        "history": [None, 4],
+    }
+    assert {name: tensor.shape.as_list() for name, tensor in towers.candidate.input.items()} == {
+        "item_id": [None],
+        "genres": [None, 3],
+    }
+    assert {tensor.dtype for tower in (towers.query, towers.candidate) for tensor in tower.input.values()} == {tf.int32}
+    assert sorted(towers.query_inputs) == ["history", "segment", "user_id"]
+    assert sorted(towers.candidate_inputs) == ["genres", "item_id"]
+    assert towers.query.output_shape == towers.candidate.output_shape == (None, 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, 3 * (7 + 4 + 9 + 5)),
+        ({"embedding_dim": 8}, 8 * (7 + 4 + 9 + 5)),
+        ({"history": {"share_item_table": False}}, 3 * (7 + 4 + 9 + 5 + 9)),
+        ({"query": {"use_id": False}}, 3 * (4 + 9 + 5)),
+        ({"query": {"content_features": False}}, 3 * (7 + 9 + 5)),
+        ({"candidate": {"content_features": False}}, 3 * (7 + 4 + 9)),
+        ({"candidate": {"use_id": False}, "history": {"share_item_table": False}}, 3 * (7 + 4 + 9 + 5)),
+        ({"query": {"hidden_units": (5, 2)}}, 3 * (7 + 4 + 9 + 5) + (3 * 5 + 5) + (5 * 2 + 2) + (2 * 3 + 3)),
+        ({"candidate": {"hidden_units": (5,)}}, 3 * (7 + 4 + 9 + 5) + (3 * 5 + 5) + (5 * 3 + 3)),
+    ],
+)
+def test_parameters_are_those_counted_by_hand(options: dict[str, Any], expected: int) -> None:
+    assert num_parameters(towers_of(**options)) == expected
+
+
+def test_without_hidden_layers_a_tower_sums_embeddings_and_scales_to_length_one() -> None:
+    towers = towers_of()
+    users, segments = table(towers.query, "user_id_embedding"), table(towers.query, "segment_embedding")
+    items, genres = table(towers.candidate, "item_id_embedding"), table(towers.candidate, "genres_embedding")
+    sums = [
+        users[3] + segments[1] + (items[2] + items[8]) / 2,
+        np.zeros(3),
+        users[6] + segments[2] + (2 * items[5] + items[3] + items[4]) / 4,
+    ]
+    expected = [row / max(np.linalg.norm(row), 1e-12) for row in sums]
+    np.testing.assert_allclose(towers.embed_query(USERS), expected, atol=1e-6)
+    expected = [row / np.linalg.norm(row) for row in (items[2] + (genres[1] + genres[4]) / 2, items[8])]
+    np.testing.assert_allclose(towers.embed_candidate(ITEMS), expected, atol=1e-6)
+
+
+def test_hidden_layers_are_relu_and_the_projection_is_linear() -> None:
+    towers = towers_of(normalize=False, candidate={"hidden_units": (5, 4)})
+    for variable in towers.candidate.weights:  # biases start at zero, which would hide them
+        variable.assign_add(tf.random.stateless_normal(variable.shape, [1, 2]))
+    items, genres = table(towers.candidate, "item_id_embedding"), table(towers.candidate, "genres_embedding")
+    output = np.stack([items[2] + (genres[1] + genres[4]) / 2, items[8]])
+    for name in ("candidate_hidden_0", "candidate_hidden_1"):
+        kernel, bias = towers.candidate.get_layer(name).get_weights()
+        output = np.maximum(output @ kernel + bias, 0)
+    kernel, bias = towers.candidate.get_layer("candidate_projection").get_weights()
+    np.testing.assert_allclose(towers.embed_candidate(ITEMS), output @ kernel + bias, atol=1e-5)
+
+
+def test_normalization_is_an_option() -> None:
+    lengths = [np.linalg.norm(towers_of(normalize=n).embed_candidate(ITEMS), axis=1) for n in (True, False)]
+    np.testing.assert_allclose(lengths[0], 1, atol=1e-6)
+    assert (np.abs(lengths[1] - 1) > 0.1).all()
+
+
+def test_use_id_decides_whether_ids_are_an_input() -> None:
+    assert sorted(towers_of(query={"use_id": False}).query_inputs) == ["history", "segment"]
+    assert towers_of(candidate={"use_id": False}).candidate_inputs == ["genres"]
+
+
+def test_content_features_decides_whether_what_is_beside_the_id_is_an_input() -> None:
+    assert sorted(towers_of(query={"content_features": False}).query_inputs) == ["history", "user_id"]
+    assert towers_of(candidate={"content_features": False}).candidate_inputs == ["item_id"]
+
+
+def test_a_shared_item_table_is_one_variable_of_both_towers() -> None:
+    for share in (True, False):
+        towers = towers_of(history={"share_item_table": share})
+        towers.candidate.get_layer("item_id_embedding").table.assign_add(tf.ones([9, 3]))
+        before = towers_of(history={"share_item_table": share}).embed_query(USERS).numpy()
+        changed = np.abs(towers.embed_query(USERS).numpy() - before).max(axis=1) > 1e-3
+        assert changed.tolist() == [share, False, share]
+
+
+@pytest.mark.parametrize(
+    ("options", "random_rows"),
+    [
+        ({}, [False, False, False]),
+        ({"query": {"id_dropout": 0.5}}, [True, False, True]),
+        ({"history": {"id_dropout": 0.5}}, [True, False, True]),
+        ({"query": {"id_dropout": 0, "hidden_units": (8,), "dropout": 0.5}}, [True, False, True]),
+    ],
+)
+def test_dropout_shows_in_training_only(options: dict[str, Any], random_rows: list[bool]) -> None:
+    """The second user is all padding, of which nothing can be dropped."""
+    without = {"query": {"id_dropout": 0}, "history": {"id_dropout": 0}}
+    towers = towers_of(**without | options)
+    plain = towers.embed_query(USERS).numpy()
+    draws = np.stack([towers.embed_query(USERS, training=True).numpy() for _ in range(30)])
+    assert (np.ptp(draws, axis=0).max(axis=1) > 1e-3).tolist() == random_rows
+    np.testing.assert_array_equal(towers.embed_query(USERS), plain)
+
+
+def test_candidate_id_dropout_leaves_the_content() -> None:
+    towers = towers_of(candidate={"id_dropout": 0.99}, normalize=False)
+    items, genres = table(towers.candidate, "item_id_embedding"), table(towers.candidate, "genres_embedding")
+    unknown = items[1] + (genres[1] + genres[4]) / 2
+    draws = [towers.embed_candidate(ITEMS, training=True).numpy()[0] for _ in range(50)]
+    assert sum(np.allclose(draw, unknown, atol=1e-6) for draw in draws) >= 45
+
+
+def test_features_that_a_tower_does_not_use_are_ignored() -> None:
+    towers = towers_of(candidate={"content_features": False})
+    more = {**ITEMS, "weight": np.ones(2)}
+    np.testing.assert_array_equal(towers.embed_candidate(more), towers.embed_candidate({"item_id": ITEMS["item_id"]}))

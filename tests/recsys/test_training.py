@@ -1,0 +1,158 @@
+"""The training loop, end to end on a tiny dataset."""
+
+import csv
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recsys.config import ExperimentConfig, RuntimeConfig
+from recsys.dataset import Dataset
+from recsys.errors import ConfigError, OutputExistsError
+from recsys.evaluation import TwoTowerScorer, evaluate
+from recsys.interactions import load_interactions
+from recsys.queries import make_queries
+from recsys.run import Run, open_run
+from recsys.towers import Towers
+from recsys.training import train
+
+MIRRORED = RuntimeConfig(strategy="mirrored", logical_cpus=2)
+
+
+def experiment(**options: Any) -> ExperimentConfig:
+    """One short epoch on 16 dimensions, as far as `options` do not say otherwise: `section__key=value`."""
+    values: dict[str, dict[str, Any]] = {
+        "model": {"embedding_dim": 16},
+        "train": {"batch_size": 256, "epochs": 1},
+        "optimizer": {},
+    }
+    for key, value in options.items():
+        section, name = key.split("__")
+        values[section][name] = value
+    return ExperimentConfig.model_validate(values)
+
+
+def history(run: Path) -> list[dict[str, float]]:
+    with (run / "history.csv").open(encoding="utf-8", newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def weights(towers: Towers) -> list[np.ndarray]:
+    return [*towers.query.get_weights(), *towers.candidate.get_weights()]
+
+
+def validation_ndcg(towers: Towers, dataset: Dataset) -> float:
+    queries = make_queries(load_interactions(dataset), "validation", "event")
+    return evaluate(TwoTowerScorer(towers, dataset), queries, ["ndcg@20"]).mean("ndcg@20")
+
+
+def test_a_run_holds_what_the_design_says(tiny_run: Run) -> None:
+    names = sorted(path.name for path in tiny_run.path.iterdir())
+    assert [name for name in names if name != "metrics.json"] == [
+        "config.toml",
+        "environment.json",
+        "history.csv",
+        "logs",
+        "model",
+    ]
+    assert list((tiny_run.path / "logs").rglob("events.out.tfevents.*"))
+    assert [row["epoch"] for row in history(tiny_run.path)] == [0, 1, 2]
+    assert set(history(tiny_run.path)[0]) == {"epoch", "loss", "val_ndcg@20"}
+
+
+def test_one_seed_gives_one_result(tiny_run: Run, tiny_dataset: Dataset, tmp_path: Path) -> None:
+    towers = train(tiny_run.config, RuntimeConfig(), tiny_dataset, tmp_path / "run")
+    assert (tmp_path / "run" / "history.csv").read_bytes() == (tiny_run.path / "history.csv").read_bytes()
+    for one, two in zip(weights(tiny_run.towers), weights(towers), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_another_seed_gives_another_result(tiny_run: Run, tiny_dataset: Dataset, tmp_path: Path) -> None:
+    train(experiment(train__seed=1), RuntimeConfig(), tiny_dataset, tmp_path / "run")
+    (first,) = history(tmp_path / "run")
+    assert first["loss"] != history(tiny_run.path)[0]["loss"]
+    assert first["val_ndcg@20"] != history(tiny_run.path)[0]["val_ndcg@20"]
+
+
+def test_training_learns(tiny_run: Run) -> None:
+    first, *_, last = history(tiny_run.path)
+    assert last["loss"] < 0.85 * first["loss"]
+    assert last["val_ndcg@20"] > 1.3 * first["val_ndcg@20"]
+
+
+@pytest.mark.parametrize("patience", [2, 50])
+def test_the_best_epoch_is_kept(tiny_dataset: Dataset, tmp_path: Path, patience: int) -> None:
+    """At this rate it overfits. Whether patience ends training or the number of epochs does, the best one is kept."""
+    config = experiment(train__epochs=12, train__patience=patience, optimizer__learning_rate=1.0)
+    towers = train(config, RuntimeConfig(), tiny_dataset, tmp_path / "run")
+    validation = [row["val_ndcg@20"] for row in history(tmp_path / "run")]
+    best = int(np.argmax(validation))
+    assert best < len(validation) - 1
+    assert len(validation) == min(12, best + 1 + patience)
+    for kept in (towers, open_run(tmp_path / "run").towers):
+        assert validation_ndcg(kept, tiny_dataset) == pytest.approx(validation[best], rel=1e-9)
+
+
+def test_the_metric_and_the_sample_of_queries_are_options(tiny_dataset: Dataset, tmp_path: Path) -> None:
+    config = experiment(train__validation_metric="mrr@5", train__max_validation_queries=1)
+    train(config, RuntimeConfig(), tiny_dataset, tmp_path / "run")
+    (row,) = history(tmp_path / "run")
+    assert set(row) == {"epoch", "loss", "val_mrr@5"}
+    assert min(abs(row["val_mrr@5"] - value) for value in (0, 1, 1 / 2, 1 / 3, 1 / 4, 1 / 5)) < 1e-9
+
+
+def test_an_existing_run_is_not_touched(tiny_dataset: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "note").write_text("mine", encoding="utf-8")
+    with pytest.raises(OutputExistsError) as error:
+        train(experiment(), RuntimeConfig(), tiny_dataset, tmp_path)
+    assert str(error.value) == f"{tmp_path} exists: expected a new directory; choose another name or remove it first"
+    assert [path.name for path in tmp_path.iterdir()] == ["note"]
+
+
+def test_a_runtime_that_cannot_be_had_leaves_no_run(tiny_dataset: Dataset, tmp_path: Path) -> None:
+    runtime = RuntimeConfig(strategy="mirrored", logical_cpus=4)
+    with pytest.raises(ConfigError) as error:
+        train(experiment(), runtime, tiny_dataset, tmp_path / "run")
+    assert str(error.value) == (
+        "logical_cpus = 4: the CPU was already set up as 2 devices in this process; start a new one"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_replicas_train_like_one(tiny_dataset: Dataset, tmp_path: Path) -> None:
+    """Without dropout, which each replica draws for itself; twice in one process, with tables of other widths."""
+    still = {"id_dropout": 0}
+    for dim in (4, 6):
+        model = {"model__embedding_dim": dim, "model__history": still, "model__query": still, "model__candidate": still}
+        rows = []
+        for name, runtime in [("one", RuntimeConfig()), ("two", MIRRORED)]:
+            train(experiment(**model), runtime, tiny_dataset, tmp_path / f"{name}-{dim}")
+            rows += history(tmp_path / f"{name}-{dim}")
+        one, two = rows
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
+        assert two["val_ndcg@20"] == pytest.approx(one["val_ndcg@20"], rel=1e-2)
+
+
+def test_a_fresh_process_trains_on_two_logical_cpus(tiny_dataset: Dataset, tmp_path: Path) -> None:
+    """As `recsys train` does: nothing has used TensorFlow before. Progress goes to stderr in plain lines."""
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from recsys.config import ExperimentConfig, RuntimeConfig\n"
+        "from recsys.dataset import open_dataset\n"
+        "from recsys.training import train\n"
+        "config = ExperimentConfig.model_validate({'model': {'embedding_dim': 8}, 'train': {'epochs': 1}})\n"
+        "runtime = RuntimeConfig(strategy='mirrored', logical_cpus=2)\n"
+        "train(config, runtime, open_dataset(Path(sys.argv[1])), Path(sys.argv[2]))\n"
+    )
+    command = [sys.executable, "-c", program, str(tiny_dataset.path), str(tmp_path / "run")]
+    outcome = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert outcome.returncode == 0, outcome.stderr.splitlines()[-1]
+    assert outcome.stdout == ""
+    assert re.search(r"^epoch 1/1  loss \d+\.\d{4}  val_ndcg@20 0\.\d{4}  \d+\.\d s$", outcome.stderr, re.MULTILINE)
+    assert len(history(tmp_path / "run")) == 1
+    assert open_run(tmp_path / "run").config.model.embedding_dim == 8

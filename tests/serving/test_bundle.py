@@ -1,0 +1,133 @@
+"""A bundle on disk: what is opened, and what is refused."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recsys.dataset import Dataset
+from recsys.errors import BundleError
+from serving.bundle import open_bundle, versions
+
+FILES = [
+    "assets/items.txt",
+    "assets/users.txt",
+    "assets.extra/items.parquet",
+    "fingerprint.pb",
+    "saved_model.pb",
+    "variables/variables.data-00000-of-00001",
+    "variables/variables.index",
+]
+
+
+@pytest.fixture
+def models(tiny_models: Path, tmp_path: Path) -> Path:
+    """A copy to damage."""
+    return Path(shutil.copytree(tiny_models / "tiny", tmp_path / "tiny"))
+
+
+def refusal(models: Path, number: int | None = None) -> str:
+    with pytest.raises(BundleError) as error:
+        open_bundle(models, number)
+    return str(error.value)
+
+
+def change_record(models: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    file = models / "1" / "assets.extra" / "bundle.json"
+    record = json.loads(file.read_text(encoding="utf-8"))
+    change(record)
+    file.write_text(json.dumps(record), encoding="utf-8")
+
+
+def test_a_bundle_is_opened_with_its_record(tiny_models: Path, tiny_dataset: Dataset) -> None:
+    bundle = open_bundle(tiny_models / "tiny", 1)
+    record = bundle.record
+    assert (bundle.version, bundle.path, record.name) == (1, tiny_models / "tiny" / "1", "tiny")
+    assert record.num_candidates == record.max_k == len(tiny_dataset.items["item"]) == 291
+    assert (record.embedding_dim, record.default_k, record.index_recall_k) == (16, 100, 100)
+    assert sorted(record.files) == sorted(FILES)
+    assert bundle.shown[tiny_dataset.items["item"][7].as_py()] == {"title": tiny_dataset.items["show_title"][7].as_py()}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_one_changed_bit_is_noticed(models: Path, name: str) -> None:
+    file = models / "1" / name
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    expected = f"{models / '1'} is damaged: {name} is not the file that was exported; export it again"
+    assert refusal(models) == expected
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_noticed(models: Path, name: str) -> None:
+    (models / "1" / name).unlink()
+    assert refusal(models) == f"{models / '1'} is damaged: {name} is missing; export it again"
+
+
+@pytest.mark.parametrize("name", ["stray", "assets/more.txt", "assets.extra/.hidden"])
+def test_an_extra_file_is_noticed(models: Path, name: str) -> None:
+    (models / "1" / name).write_text("")
+    assert refusal(models) == f"{models / '1'} is damaged: {name} does not belong to it; export it again"
+
+
+def test_a_missing_record_is_noticed(models: Path) -> None:
+    (models / "1" / "assets.extra" / "bundle.json").unlink()
+    assert refusal(models) == f"{models / '1'} is no bundle: assets.extra/bundle.json is missing; export it again"
+
+
+def test_a_record_that_is_no_json_is_noticed(models: Path) -> None:
+    file = models / "1" / "assets.extra" / "bundle.json"
+    file.write_bytes(b"z" + file.read_bytes()[1:])
+    reason = "Expecting value: line 1 column 1 (char 0)"
+    assert refusal(models) == f"{file} is damaged ({reason}); export it again"
+
+
+def test_a_record_with_an_unknown_key_is_noticed(models: Path) -> None:
+    change_record(models, lambda record: record.update(surprise=1))
+    file = models / "1" / "assets.extra" / "bundle.json"
+    assert refusal(models) == f"{file} is damaged (1 validation error for BundleRecord); export it again"
+
+
+def test_another_format_version_is_refused(models: Path) -> None:
+    change_record(models, lambda record: record.update(format_version=2))
+    assert refusal(models) == f"{models / '1'} has bundle format 2: expected 1; export it again"
+
+
+@pytest.mark.parametrize(
+    ("tool", "other", "made"),
+    [
+        ("tensorflow", "2.19.0", "scann 1.4.2, tensorflow 2.19.0"),
+        ("scann", "1.3.5", "scann 1.3.5, tensorflow 2.20.0"),
+    ],
+)
+def test_other_versions_of_the_graph_s_tools_are_refused(models: Path, tool: str, other: str, made: str) -> None:
+    change_record(models, lambda record: record["versions"].update({tool: other}))
+    assert refusal(models) == (
+        f"{models / '1'} was made by {made}: installed are scann 1.4.2, tensorflow 2.20.0; "
+        "install those or export it again"
+    )
+
+
+@pytest.mark.parametrize("make", [False, True])
+def test_a_folder_without_versions_is_refused(tmp_path: Path, make: bool) -> None:
+    models = tmp_path / "nothing"
+    if make:
+        (models / ".2.partial-x").mkdir(parents=True)
+        (models / "7").write_text("a file is no version")
+    assert refusal(models) == f"{models} holds no bundle: expected a folder per version; make one with `recsys export`"
+
+
+def test_an_unknown_version_is_refused_and_the_known_ones_are_named(models: Path) -> None:
+    (models / "12").mkdir()
+    (models / "9").mkdir()
+    assert refusal(models, 3) == f"{models} has no version 3: it has 1, 9, 12"
+
+
+def test_versions_are_ordered_as_numbers(tmp_path: Path) -> None:
+    for name in ("10", "9", "x", ".11.partial-a"):
+        (tmp_path / name).mkdir()
+    assert versions(tmp_path) == [9, 10]

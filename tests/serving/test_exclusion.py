@@ -1,0 +1,129 @@
+"""Search outside of exclusions, against a loop over a NumPy sort. Integer vectors: no rounding anywhere."""
+
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recsys.config import IndexConfig
+from serving.exclusion import search_excluding
+from serving.index import ExactIndex, Index, ScannIndex
+
+DIM = 8
+FLOAT32_MIN = np.float32(-3.4028234663852886e38)
+STARVING = IndexConfig(leaves_per_sqrt_item=3, fraction_of_leaves=0.001, reorder_factor=1)
+
+Vectors = npt.NDArray[np.float32]
+Exclusions = list[list[int]]
+
+
+def integer_vectors(number: int, seed: int) -> Vectors:
+    return np.random.default_rng(seed).integers(-1000, 1001, size=(number, DIM)).astype(np.float32)
+
+
+@cache
+def catalogue(num_candidates: int) -> tuple[Vectors, dict[str, Index]]:
+    candidates = integer_vectors(num_candidates, seed=num_candidates)
+    exhaustive = IndexConfig(fraction_of_leaves=1.0, reorder_factor=num_candidates)
+    indices: dict[str, Index] = {
+        "exact": ExactIndex(candidates),
+        "scann": ScannIndex(candidates, exhaustive),
+        "starving": ScannIndex(candidates, STARVING),
+    }
+    return candidates, indices
+
+
+def answers(
+    kind: str, num_candidates: int, queries: Vectors, excluded: Exclusions, k: int
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    candidates, indices = catalogue(num_candidates)
+    ragged = tf.ragged.constant(excluded, dtype=tf.int32, ragged_rank=1)
+    rows, scores = search_excluding(indices[kind], ExactIndex(candidates), tf.constant(queries), ragged, tf.constant(k))
+    return rows.numpy(), scores.numpy()
+
+
+def expected_answers(
+    num_candidates: int, queries: Vectors, excluded: Exclusions, k: int
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    products = queries @ catalogue(num_candidates)[0].T
+    rows, scores = np.full((len(queries), k), -1, np.int32), np.full((len(queries), k), FLOAT32_MIN)
+    for i, barred in enumerate(excluded):
+        allowed = [row for row in np.argsort(-products[i], kind="stable") if row not in barred][:k]
+        rows[i, : len(allowed)] = allowed
+        scores[i, : len(allowed)] = products[i, allowed]
+    return rows, scores
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> tuple[int, Vectors, Exclusions, int]:
+    """Exclusions of any size up to the whole catalogue, with repeats and with -1, in any order."""
+    num_candidates = draw(st.sampled_from([20, 64, 300]))
+    seed = draw(st.integers(0, 2**31))
+    sizes = st.one_of(st.integers(0, num_candidates), st.sampled_from([0, num_candidates - 1, num_candidates]))
+    excluded: Exclusions = []
+    for number in range(draw(st.integers(1, 5))):
+        rng = np.random.default_rng([seed, number])
+        barred = rng.permutation(num_candidates)[: draw(sizes)].tolist()
+        excluded.append(barred + barred[: draw(st.integers(0, 3))] + [-1] * draw(st.integers(0, 2)))
+    k = draw(st.one_of(st.integers(1, num_candidates), st.sampled_from([1, num_candidates])))
+    return num_candidates, integer_vectors(len(excluded), seed), excluded, k
+
+
+@pytest.mark.parametrize("kind", ["exact", "scann"])
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(request=requests())
+def test_an_exhaustive_index_answers_like_brute_force(kind: str, request: tuple[int, Vectors, Exclusions, int]) -> None:
+    rows, scores = answers(kind, *request)
+    expected_rows, expected_scores = expected_answers(*request)
+    np.testing.assert_array_equal(rows, expected_rows)
+    np.testing.assert_array_equal(scores, expected_scores)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(request=requests())
+def test_a_starving_index_still_gives_k_allowed_candidates(request: tuple[int, Vectors, Exclusions, int]) -> None:
+    num_candidates, queries, excluded, k = request
+    rows, scores = answers("starving", *request)
+    products = queries @ catalogue(num_candidates)[0].T
+    for i, barred in enumerate(excluded):
+        found = rows[i][rows[i] >= 0]
+        assert len(set(found)) == len(found) == min(k, num_candidates - len(set(barred) - {-1}))
+        assert not set(found) & set(barred)
+        np.testing.assert_array_equal(scores[i, : len(found)], products[i, found])
+        assert (np.diff(scores[i]) <= 0).all()
+        assert (scores[i, len(found) :] == FLOAT32_MIN).all()
+
+
+def test_where_the_index_finds_too_few_the_answer_is_exact() -> None:
+    """The starving index reaches one small leaf: 150 of 300 candidates are beyond it."""
+    queries, excluded = integer_vectors(8, seed=5), [[], [3], list(range(100))] + [[7, 8]] * 5
+    starved, _ = catalogue(300)[1]["starving"].search(tf.constant(queries), tf.constant(150))
+    assert (starved.numpy() < 0).any()
+    rows, scores = answers("starving", 300, queries, excluded, 150)
+    expected_rows, expected_scores = expected_answers(300, queries, excluded, 150)
+    np.testing.assert_array_equal(rows, expected_rows)
+    np.testing.assert_array_equal(scores, expected_scores)
+
+
+def test_it_works_in_a_graph_with_unknown_sizes() -> None:
+    _, indices = catalogue(64)
+    exact = ExactIndex(catalogue(64)[0])
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, DIM]),
+            tf.RaggedTensorSpec([None, None], tf.int32, ragged_rank=1),
+            tf.TensorSpec([], tf.int32),
+        ]
+    )
+    def search(queries: tf.Tensor, excluded: tf.RaggedTensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return search_excluding(indices["scann"], exact, queries, excluded, k)
+
+    for excluded, k in [([[]], 1), ([[1, 2], [], [63]], 64)]:
+        queries = integer_vectors(len(excluded), seed=k)
+        rows, _ = search(tf.constant(queries), tf.ragged.constant(excluded, tf.int32, ragged_rank=1), tf.constant(k))
+        np.testing.assert_array_equal(rows, expected_answers(64, queries, excluded, k)[0])

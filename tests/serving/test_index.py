@@ -1,0 +1,166 @@
+"""One suite for every index, against a NumPy sort; then what is ScaNN's own.
+
+Vectors of small integers have dot products that float32 holds exactly, so ids are compared without tolerance.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tensorflow as tf
+
+from recsys.config import IndexConfig
+from serving.index import ExactIndex, Index, ScannIndex
+
+DIM = 16
+FLOAT32_MIN = -3.4028234663852886e38
+
+Vectors = npt.NDArray[np.float32]
+
+
+def integer_vectors(number: int, seed: int, largest: int = 900) -> Vectors:
+    drawn = np.random.default_rng(seed).integers(-largest, largest + 1, size=(number, DIM))
+    return drawn.astype(np.float32)
+
+
+def build(kind: str, candidates: Vectors) -> Index:
+    if kind == "exact":
+        return ExactIndex(candidates)
+    return ScannIndex(candidates, IndexConfig(fraction_of_leaves=1.0, reorder_factor=len(candidates)))
+
+
+def numpy_search(candidates: Vectors, queries: Vectors, k: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    products = queries.astype(np.int64) @ candidates.astype(np.int64).T
+    rows = np.argsort(-products, axis=1, kind="stable")[:, :k]
+    return rows, np.take_along_axis(products, rows, axis=1)
+
+
+def assert_finds(index: Index, candidates: Vectors, queries: Vectors, k: int) -> None:
+    rows, scores = index.search(tf.constant(queries), tf.constant(k))
+    expected_rows, expected_scores = numpy_search(candidates, queries, k)
+    assert (rows.dtype, scores.dtype) == (tf.int32, tf.float32)
+    np.testing.assert_array_equal(rows, expected_rows)
+    np.testing.assert_array_equal(scores, expected_scores)
+
+
+class Searcher(tf.Module):
+    def __init__(self, index: Index) -> None:
+        super().__init__()
+        self.index = index
+
+    @tf.function(input_signature=[tf.TensorSpec([None, DIM]), tf.TensorSpec([], tf.int32)])
+    def search(self, queries: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return self.index.search(queries, k)
+
+
+@pytest.mark.parametrize("num_candidates", [1, 10, 50, 300, 5000])
+@pytest.mark.parametrize("kind", ["exact", "scann"])
+def test_search_equals_a_numpy_sort(kind: str, num_candidates: int) -> None:
+    candidates = integer_vectors(num_candidates, seed=num_candidates)
+    index = build(kind, candidates)
+    assert index.num_candidates == num_candidates
+    for k in sorted({1, min(7, num_candidates), min(100, num_candidates), num_candidates}):
+        for batch in (1, 64):
+            assert_finds(index, candidates, integer_vectors(batch, seed=k), k)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_exhaustive_scann_equals_a_numpy_sort_on_random_catalogues(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    candidates = integer_vectors(int(rng.integers(16, 2000)), seed)
+    assert_finds(build("scann", candidates), candidates, integer_vectors(16, seed + 99), int(rng.integers(2, 17)))
+
+
+@pytest.mark.parametrize("k", [1, 2, 7, 60])
+@pytest.mark.parametrize("kind", ["exact", "scann"])
+def test_equal_vectors_are_ordered_by_row(kind: str, k: int) -> None:
+    half = integer_vectors(30, seed=1)
+    candidates = np.concatenate([half, half])
+    assert_finds(build(kind, candidates), candidates, integer_vectors(64, seed=2), k)
+
+
+@pytest.mark.parametrize("k", [1, 2, 7, 60])
+@pytest.mark.parametrize("kind", ["exact", "scann"])
+def test_equal_scores_are_ordered_by_row(kind: str, k: int) -> None:
+    """Of -1, 0 and 1 only: nearly every score is shared by several candidates, also the last one that is returned."""
+    candidates = integer_vectors(60, seed=1, largest=1)
+    assert_finds(build(kind, candidates), candidates, integer_vectors(64, seed=2, largest=1), k)
+
+
+@pytest.mark.parametrize("kind", ["exact", "scann"])
+def test_search_is_the_same_in_a_graph_and_after_save_and_load(kind: str, tmp_path: Path) -> None:
+    candidates = integer_vectors(200, seed=3)
+    module = Searcher(build(kind, candidates))
+    tf.saved_model.save(module, str(tmp_path), options=tf.saved_model.SaveOptions(namespace_whitelist=["Scann"]))
+    loaded = tf.saved_model.load(str(tmp_path))
+    for k, batch in [(1, 64), (9, 1), (200, 5)]:
+        queries = integer_vectors(batch, seed=k)
+        expected_rows, expected_scores = numpy_search(candidates, queries, k)
+        for answers in (module, loaded):
+            rows, scores = answers.search(tf.constant(queries), tf.constant(k))
+            np.testing.assert_array_equal(rows, expected_rows)
+            np.testing.assert_array_equal(scores, expected_scores)
+
+
+def clustered(number: int, dim: int, seed: int) -> Vectors:
+    rng = np.random.default_rng(seed)
+    centers = np.random.default_rng(7).normal(size=(100, dim))
+    vectors = centers[rng.integers(100, size=number)] + 0.5 * rng.normal(size=(number, dim))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def numpy_recall(candidates: Vectors, queries: Vectors, found: npt.NDArray[np.int32]) -> float:
+    k = found.shape[1]
+    best = np.argpartition(-(queries @ candidates.T), k - 1, axis=1)[:, :k]
+    return float(np.mean([len(np.intersect1d(a, b)) / k for a, b in zip(best, found, strict=True)]))
+
+
+def recall_of(config: IndexConfig, k: int, number: int = 2000, dim: int = 32) -> float:
+    candidates, queries = clustered(number, dim, seed=0), clustered(200, dim, seed=1)
+    rows, _ = ScannIndex(candidates, config).search(tf.constant(queries), tf.constant(k))
+    return numpy_recall(candidates, queries, rows.numpy())
+
+
+def test_the_default_index_of_ten_thousand_clustered_vectors_finds_95_percent() -> None:
+    assert recall_of(IndexConfig(), k=100, number=10_000, dim=64) >= 0.95
+
+
+def test_where_fewer_than_k_are_found_minus_one_fills_up() -> None:
+    candidates, queries = clustered(1000, DIM, seed=0), clustered(20, DIM, seed=1)
+    index = ScannIndex(candidates, IndexConfig(fraction_of_leaves=0.05, reorder_factor=2))
+    rows, scores = (answer.numpy() for answer in index.search(tf.constant(queries), tf.constant(500)))
+    missing = rows == -1
+    assert rows.shape == scores.shape == (20, 500)
+    assert missing.any(axis=1).all()
+    assert (scores[missing] == np.float32(FLOAT32_MIN)).all()
+    for query, found_rows, found_scores in zip(queries, rows, scores, strict=True):
+        found = found_rows[found_rows >= 0]
+        assert 0 < len(found) == len(set(found))
+        np.testing.assert_allclose(found_scores[: len(found)], candidates[found] @ query, atol=1e-5)
+        assert (np.diff(found_scores) <= 0).all()
+
+
+def num_found(config: IndexConfig) -> float:
+    """How many of 1000 candidates are reached at all: the size of the searched leaves."""
+    index = ScannIndex(clustered(1000, DIM, seed=0), config)
+    rows, _ = index.search(tf.constant(clustered(50, DIM, seed=1)), tf.constant(1000))
+    return float((rows.numpy() >= 0).sum(axis=1).mean())
+
+
+def test_a_larger_fraction_of_leaves_reaches_more_candidates() -> None:
+    few, many, all_of_them = (num_found(IndexConfig(fraction_of_leaves=f, reorder_factor=10)) for f in (0.1, 0.4, 1.0))
+    assert few < many < all_of_them == 1000
+
+
+def test_more_leaves_are_smaller_leaves() -> None:
+    coarse, fine = (
+        num_found(IndexConfig(leaves_per_sqrt_item=n, fraction_of_leaves=0.001, reorder_factor=10)) for n in (0.25, 3.0)
+    )
+    assert fine < coarse / 3
+
+
+def test_reordering_more_candidates_finds_more_of_the_best() -> None:
+    little, much = (recall_of(IndexConfig(fraction_of_leaves=1.0, reorder_factor=f), k=10) for f in (1, 20))
+    assert little + 0.02 < much
+    assert much > 0.999

@@ -1,0 +1,207 @@
+"""The exported graph, against towers called by hand and a NumPy matrix product."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tensorflow as tf
+
+from recsys.interactions import load_interactions
+from recsys.run import Run
+from serving.bundle import open_bundle
+
+FLOAT32_MIN = np.float32(-3.4028234663852886e38)
+CLOSE = 1e-5
+UNKNOWN = "a user nobody knows"
+
+Answer = dict[str, npt.NDArray[Any]]
+
+
+class Oracle:
+    """Recomputes answers from the run: raw ids in, scores of the whole catalogue out."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self.items: list[str] = run.dataset.items["item"].to_pylist()
+        self.users: list[str] = run.dataset.users["user"].to_pylist()
+        everything = load_interactions(run.dataset)
+        order = np.lexsort((everything.item_row, everything.timestamp))
+        self.taken: dict[str, list[str]] = {user: [] for user in self.users}
+        for user, item in zip(everything.user_row[order], everything.item_row[order], strict=True):
+            self.taken[self.users[user]].append(self.items[item])
+
+    @cached_property
+    def candidates(self) -> npt.NDArray[np.float32]:
+        features = self._run.dataset.item_features
+        embedded: npt.NDArray[np.float32] = self._run.towers.candidate(features).numpy()
+        return embedded
+
+    def embed(self, user: str, history: list[str]) -> npt.NDArray[np.float32]:
+        """Id 1 is the only out-of-vocabulary bucket; the empty string is padding; 30 items are remembered."""
+        user_id = self._run.dataset.users["user_id"][self.users.index(user)].as_py() if user in self.users else 1
+        item_ids = dict(zip(self.items, self._run.dataset.items["item_id"].to_pylist(), strict=True))
+        ids = [item_ids.get(item, 1) for item in (history or self.taken.get(user, []))][-30:]
+        inputs = {
+            "user_id": np.array([user_id if user else 0], np.int32),
+            "history": np.array([ids + [0] * (30 - len(ids))], np.int32),
+        }
+        embedded: npt.NDArray[np.float32] = self._run.towers.query(inputs).numpy()[0]
+        return embedded
+
+    def assert_best(
+        self, ids: npt.NDArray[Any], scores: npt.NDArray[np.float32], embedding: npt.NDArray[Any], barred: set[str]
+    ) -> None:
+        """The returned items are allowed, distinct, scored right, and no allowed item is better. Ties are free."""
+        score_of = dict(zip(self.items, (self.candidates @ embedding).tolist(), strict=True))
+        best = sorted((score for item, score in score_of.items() if item not in barred), reverse=True)[: len(ids)]
+        found = [item.decode("utf-8") for item in ids if item]
+        assert len(found) == len(set(found)) == len(best)
+        assert not set(found) & barred
+        np.testing.assert_allclose(scores[: len(best)], best, atol=CLOSE)
+        np.testing.assert_allclose(scores[: len(best)], [score_of[item] for item in found], atol=CLOSE)
+        assert not any(ids[len(best) :])
+        assert (scores[len(best) :] == FLOAT32_MIN).all()
+
+
+@pytest.fixture(scope="module")
+def model(tiny_models: Path) -> Any:
+    return open_bundle(tiny_models / "tiny").model
+
+
+@pytest.fixture(scope="module")
+def oracle(tiny_run: Run) -> Oracle:
+    return Oracle(tiny_run)
+
+
+def strings(rows: list[list[str]]) -> tf.Tensor:
+    return tf.ragged.constant(rows, dtype=tf.string, ragged_rank=1).to_tensor("")
+
+
+def recommend(model: Any, users: list[str], k: int, history: Any = None, exclude: Any = None) -> Answer:
+    nothing: list[list[str]] = [[] for _ in users]
+    answer = model.signatures["recommend"](
+        user_id=tf.constant(users),
+        history=strings(nothing if history is None else history),
+        exclude=strings(nothing if exclude is None else exclude),
+        k=tf.constant(k),
+    )
+    return {name: value.numpy() for name, value in answer.items()}
+
+
+def test_signatures_have_the_documented_inputs_and_outputs(model: Any) -> None:
+    users = {"user_id": ([None], tf.string)}
+    lists = {name: ([None, None], tf.string) for name in ("history", "exclude")}
+    k = {"k": ([], tf.int32)}
+    found = {"item_ids": tf.string, "scores": tf.float32}
+    expected = {
+        "serving_default": (users, found),
+        "recommend": (users | lists | k, found | {"known": tf.bool}),
+        "embed_query": (users | {"history": lists["history"]}, {"embeddings": tf.float32}),
+        "similar_items": ({"item_id": ([None], tf.string)} | k, found),
+    }
+    signatures = {
+        name: (
+            {key: (spec.shape.as_list(), spec.dtype) for key, spec in signature.structured_input_signature[1].items()},
+            {key: spec.dtype for key, spec in signature.structured_outputs.items()},
+        )
+        for name, signature in model.signatures.items()
+    }
+    assert signatures == expected
+
+
+@pytest.mark.parametrize("k", [1, 20, 291])
+def test_known_unknown_and_empty_users_get_their_best_untaken_items(model: Any, oracle: Oracle, k: int) -> None:
+    users = [*oracle.users[:12], UNKNOWN, "", max(oracle.users, key=lambda user: len(oracle.taken[user]))]
+    answer = recommend(model, users, k)
+    assert answer["known"].tolist() == [user in oracle.users for user in users]
+    assert answer["item_ids"].shape == answer["scores"].shape == (len(users), k)
+    for i, user in enumerate(users):
+        taken = oracle.taken.get(user, [])
+        oracle.assert_best(answer["item_ids"][i], answer["scores"][i], oracle.embed(user, []), set(taken))
+
+
+def test_a_given_history_replaces_the_stored_one_but_what_was_taken_stays_excluded(model: Any, oracle: Oracle) -> None:
+    known, other = oracle.users[0], oracle.users[1]
+    short, longer_than_remembered = oracle.items[5:8], oracle.items[100:140]
+    users = [known, known, UNKNOWN, "", other]
+    history = [short, longer_than_remembered, short, [*short, "an item nobody knows"], []]
+    answer = recommend(model, users, 30, history)
+    for i, (user, given) in enumerate(zip(users, history, strict=True)):
+        barred = {*oracle.taken.get(user, []), *given}
+        oracle.assert_best(answer["item_ids"][i], answer["scores"][i], oracle.embed(user, given), barred)
+    stored = recommend(model, [known], 30)
+    assert np.abs(stored["scores"][0] - answer["scores"][0]).max() > 0.01
+
+
+def test_padding_within_a_history_is_skipped(model: Any, oracle: Oracle) -> None:
+    items = oracle.items[5:8]
+    padded = recommend(model, [UNKNOWN], 20, [["", items[0], "", items[1], items[2], ""]])
+    plain = recommend(model, [UNKNOWN], 20, [items])
+    assert padded["item_ids"].tolist() == plain["item_ids"].tolist()
+    np.testing.assert_allclose(padded["scores"], plain["scores"], atol=CLOSE)
+
+
+def test_excluded_items_are_never_recommended(model: Any, oracle: Oracle) -> None:
+    users = [oracle.users[0], UNKNOWN, oracle.users[2], oracle.users[3]]
+    first = recommend(model, users, 15)["item_ids"]
+    exclude = [[item.decode("utf-8") for item in row] for row in first[:2]]
+    exclude += [["an item nobody knows", ""], oracle.items]
+    answer = recommend(model, users, 15, exclude=exclude)
+    for i, user in enumerate(users):
+        barred = {*oracle.taken.get(user, []), *exclude[i]}
+        oracle.assert_best(answer["item_ids"][i], answer["scores"][i], oracle.embed(user, []), barred)
+    assert not any(answer["item_ids"][3])
+
+
+def test_a_batch_answers_like_its_users_one_by_one(model: Any, oracle: Oracle) -> None:
+    users = [*oracle.users[:62], UNKNOWN, ""]
+    together = recommend(model, users, 20)
+    for i, user in enumerate(users):
+        alone = recommend(model, [user], 20)
+        np.testing.assert_allclose(together["scores"][i], alone["scores"][0], atol=CLOSE)
+        assert together["known"][i] == alone["known"][0]
+        if user:  # the empty user scores all items alike
+            assert together["item_ids"][i].tolist() == alone["item_ids"][0].tolist()
+
+
+def test_serving_default_recommends_a_hundred(model: Any, oracle: Oracle) -> None:
+    users = [oracle.users[4], UNKNOWN]
+    answer = model.signatures["serving_default"](user_id=tf.constant(users))
+    expected = recommend(model, users, 100)
+    assert answer["item_ids"].numpy().tolist() == expected["item_ids"].tolist()
+    np.testing.assert_array_equal(answer["scores"], expected["scores"])
+
+
+@pytest.mark.parametrize("k", [-1, 0, 292])
+@pytest.mark.parametrize("signature", ["recommend", "similar_items"])
+def test_k_out_of_range_is_refused(model: Any, signature: str, k: int) -> None:
+    strings_given = {"item_id": tf.constant(["i1"])}
+    if signature == "recommend":
+        strings_given = {"user_id": tf.constant(["u1"]), "history": strings([[]]), "exclude": strings([[]])}
+    with pytest.raises(tf.errors.InvalidArgumentError) as error:
+        model.signatures[signature](**strings_given, k=tf.constant(k))
+    assert "k must be between 1 and 291" in str(error.value)
+
+
+@pytest.mark.parametrize("k", [1, 10, 291])
+def test_similar_items_are_the_nearest_others_and_none_for_an_unknown_item(model: Any, oracle: Oracle, k: int) -> None:
+    asked = [oracle.items[0], "an item nobody knows", oracle.items[290], "", oracle.items[17]]
+    answer = model.signatures["similar_items"](item_id=tf.constant(asked), k=tf.constant(k))
+    for item, ids, scores in zip(asked, answer["item_ids"].numpy(), answer["scores"].numpy(), strict=True):
+        if item in oracle.items:
+            oracle.assert_best(ids, scores, oracle.candidates[oracle.items.index(item)], {item})
+        else:
+            assert not any(ids)
+            assert (scores == FLOAT32_MIN).all()
+
+
+def test_embed_query_is_the_query_tower(model: Any, oracle: Oracle) -> None:
+    given = oracle.items[3:6]
+    users, history = [oracle.users[0], oracle.users[0], UNKNOWN, "", ""], [[], given, given, [], given]
+    answer = model.signatures["embed_query"](user_id=tf.constant(users), history=strings(history))
+    expected = [oracle.embed(user, items) for user, items in zip(users, history, strict=True)]
+    np.testing.assert_allclose(answer["embeddings"], expected, atol=CLOSE)
+    assert not np.any(answer["embeddings"][3])

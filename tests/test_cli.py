@@ -1,0 +1,216 @@
+"""The command as a user meets it: one line per mistake, exit code 2, nothing half-written."""
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import typer.main
+
+from recsys.cli import app, main
+from recsys.dataset import Dataset
+from recsys.run import Run
+
+README = Path(__file__).parents[1] / "README.md"
+DATA_TOML = '[interactions]\nuser_id = "user"\nitem_id = "item"\ntimestamp = "time"\n'
+
+
+class Shell:
+    """Runs `recsys …` in this process."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch, self._capsys = monkeypatch, capsys
+
+    def __call__(self, *arguments: object) -> tuple[int, str, str]:
+        """Returns exit code, stdout and stderr."""
+        self._capsys.readouterr()
+        self._monkeypatch.setattr(sys, "argv", ["recsys", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        code = ended.value.code
+        assert code is None or isinstance(code, int)
+        output = self._capsys.readouterr()
+        return code or 0, output.out, output.err
+
+    def refusal(self, *arguments: object) -> str:
+        """Requires exit code 2, no result and one line on stderr, and returns that line."""
+        code, out, err = self(*arguments)
+        assert (code, out) == (2, "")
+        assert err.count("\n") == 1, err
+        return err.strip()
+
+
+@pytest.fixture
+def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(monkeypatch, capsys)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """A folder with ratings.csv and its data.toml, 300 rows."""
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    rows = [(f"u{n % 20}", f"i{n * 7 % 30}", 1_000 + n) for n in range(300)]
+    pd.DataFrame(rows, columns=["user", "item", "time"]).to_csv(folder / "ratings.csv", index=False)
+    (folder / "data.toml").write_text(DATA_TOML)
+    return folder
+
+
+def test_prepare_reads_a_csv_by_its_schema(shell: Shell, table: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code, printed, _ = shell("prepare", table / "ratings.csv", "--schema", table / "data.toml", "--out", out)
+    assert code == 0
+    assert "300" in printed
+    assert "20; 20 in test" in printed
+    assert json.loads((out / "manifest.json").read_text())["statistics"]["items"] == 30
+
+
+def test_a_missing_source_is_one_line(shell: Shell, table: Path, tmp_path: Path) -> None:
+    missing = table / "none.csv"
+    said = shell.refusal("prepare", missing, "--schema", table / "data.toml", "--out", tmp_path / "out")
+    assert said == f"recsys: {missing} is missing: expected a CSV or Parquet file, tfds:NAME or synthetic:"
+    assert sorted(tmp_path.iterdir()) == [table]
+
+
+def test_a_missing_column_is_named(shell: Shell, table: Path, tmp_path: Path) -> None:
+    (table / "ratings.csv").write_text("user,item\na,b\n")
+    said = shell.refusal("prepare", table / "ratings.csv", "--schema", table / "data.toml", "--out", tmp_path / "out")
+    assert said == f"recsys: {table / 'ratings.csv'} lacks the columns time: it has item, user"
+    assert sorted(tmp_path.iterdir()) == [table]
+
+
+def test_an_empty_table_is_refused(shell: Shell, table: Path, tmp_path: Path) -> None:
+    (table / "ratings.csv").write_text("user,item,time\n")
+    said = shell.refusal("prepare", table / "ratings.csv", "--schema", table / "data.toml", "--out", tmp_path / "out")
+    assert said == f"recsys: {table / 'ratings.csv'} is empty: expected at least one row"
+    assert sorted(tmp_path.iterdir()) == [table]
+
+
+def test_an_unknown_source_needs_a_schema(shell: Shell, table: Path, tmp_path: Path) -> None:
+    source = table / "ratings.csv"
+    assert shell.refusal("prepare", source, "--out", tmp_path / "out") == (
+        f"recsys: no schema is known for {source}: say which column is what in a file, --schema data.toml"
+    )
+
+
+def test_an_existing_output_is_kept(shell: Shell, table: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("keep")
+    said = shell.refusal("prepare", table / "ratings.csv", "--schema", table / "data.toml", "--out", tmp_path / "out")
+    assert (
+        said == f"recsys: {tmp_path / 'out'} exists: expected a new directory; choose another name or remove it first"
+    )
+    assert [entry.name for entry in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
+def test_all_wrong_keys_are_reported_together(shell: Shell, tiny_dataset: Dataset, tmp_path: Path) -> None:
+    config = tmp_path / "bad.toml"
+    config.write_text('[train]\nepochs = 0\nbatchsize = 3\n[loss]\ntemperature = "hot"\n[unknown]\n')
+    said = shell.refusal(
+        "train", config, "--dataset", tiny_dataset.path, "--out", tmp_path / "run", "--set", "model.embedding_dim=-1"
+    )
+    assert said == (
+        f"recsys: {config}: model.embedding_dim: input should be greater than or equal to 1, received -1; "
+        "loss.temperature: input should be a valid number, unable to parse string as a number, received 'hot'; "
+        "train.epochs: input should be greater than or equal to 1, received 0; "
+        "train.batchsize: unknown key, remove it or correct its spelling; "
+        "unknown: unknown key, remove it or correct its spelling"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dataset_of_another_format_is_refused(shell: Shell, tiny_dataset: Dataset, tmp_path: Path) -> None:
+    copy = tmp_path / "future"
+    shutil.copytree(tiny_dataset.path, copy)
+    manifest = json.loads((copy / "manifest.json").read_text()) | {"format_version": 99}
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    config = tmp_path / "any.toml"
+    config.touch()
+    said = shell.refusal("train", config, "--dataset", copy, "--out", tmp_path / "run")
+    assert said == f"recsys: {copy} has format version 99: expected 1; prepare it again with this release"
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_directory_that_exists_is_kept(shell: Shell, tiny_run: Run, tmp_path: Path) -> None:
+    config = tmp_path / "any.toml"
+    config.touch()
+    said = shell.refusal("train", config, "--dataset", tiny_run.dataset.path, "--out", tiny_run.path)
+    assert said == f"recsys: {tiny_run.path} exists: expected a new directory; choose another name or remove it first"
+    assert (tiny_run.path / "model").is_dir()
+
+
+def test_evaluating_beyond_the_catalogue_is_refused(shell: Shell, tiny_run: Run) -> None:
+    said = shell.refusal("evaluate", tiny_run.path, "--k", "10,100000")
+    items = tiny_run.dataset.items.num_rows
+    assert said == f"recsys: k = 100000 is larger than the catalogue: expected at most {items}"
+
+
+def test_recommending_beyond_the_catalogue_is_refused(shell: Shell, tiny_run: Run, tiny_models: Path) -> None:
+    items = tiny_run.dataset.items.num_rows
+    said = shell.refusal("recommend", tiny_models / "tiny", "--user", "u1", "-k", items + 1)
+    assert said == f"recsys: k = {items + 1}: expected 1 … {items} (the catalogue has {items} items)"
+
+
+def test_a_bundle_of_other_versions_is_refused(shell: Shell, tiny_models: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_models / "tiny", tmp_path / "tiny")
+    file = tmp_path / "tiny" / "1" / "assets.extra" / "bundle.json"
+    record = json.loads(file.read_text())
+    installed = record["versions"]
+    file.write_text(json.dumps(record | {"versions": {"tensorflow": "2.19.0", "scann": "1.4.0"}}))
+    said = shell.refusal("recommend", tmp_path / "tiny", "--user", "u1")
+    assert said == (
+        f"recsys: {tmp_path / 'tiny' / '1'} was made by scann 1.4.0, tensorflow 2.19.0: installed are "
+        f"scann {installed['scann']}, tensorflow {installed['tensorflow']}; install those or export it again"
+    )
+
+
+def test_a_wrong_option_is_one_line(shell: Shell) -> None:
+    assert (
+        shell.refusal("prepare", "x.csv", "--outt", "y") == "recsys: No such option: --outt (Possible options: --out)"
+    )
+
+
+def test_recommend_shows_titles(shell: Shell, tiny_run: Run, tiny_models: Path) -> None:
+    code, printed, _ = shell("recommend", tiny_models / "tiny", "--user", "u3", "-k", "4", "--json")
+    answer = json.loads(printed)
+    titles = dict(
+        zip(tiny_run.dataset.items["item"].to_pylist(), tiny_run.dataset.items["show_title"].to_pylist(), strict=True)
+    )
+    assert code == 0
+    assert answer["known"]
+    assert [item["title"] for item in answer["items"]] == [titles[item["item_id"]] for item in answer["items"]]
+    assert len(answer["items"]) == 4
+    assert answer["items"][0]["title"] in shell("recommend", tiny_models / "tiny", "--user", "u3", "-k", "4")[1]
+
+
+def test_evaluate_prints_json(shell: Shell, tiny_run: Run) -> None:
+    code, printed, _ = shell("evaluate", tiny_run.path, "--split", "validation", "--k", "5", "--json")
+    result = json.loads(printed)
+    assert code == 0
+    assert result["ks"] == [5]
+    assert set(result["protocols"]) == {"event", "user"}
+
+
+def test_every_verb_is_in_the_readme_with_its_help_example(shell: Shell) -> None:
+    verbs = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    readme = README.read_text(encoding="utf-8")
+    for verb in verbs:
+        code, printed, _ = shell(verb, "--help")
+        assert code == 0
+        example = re.search(rf"Example: (recsys {verb}.*)", printed)
+        assert example is not None, verb
+        assert f"recsys {verb}" in readme, verb
+
+
+def test_the_readmes_configs_and_schemas_exist() -> None:
+    for path in re.findall(r"experiments/\w+/[\w-]+\.toml", README.read_text(encoding="utf-8")):
+        assert (README.parent / path).is_file(), path
+
+
+def test_doctor_finds_nothing_wrong_here(shell: Shell) -> None:
+    code, printed, _ = shell("doctor")
+    assert code == 0
+    assert all(line.startswith("ok ") for line in printed.splitlines())
