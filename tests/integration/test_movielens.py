@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# The shipped config takes 60 epochs; a third of them shows the margin.
+# The shipped config takes 60 epochs; the figures in the README are those of all of them.
 EPOCHS = 20
 
 
@@ -54,10 +54,9 @@ def test_prepare_finds_the_published_counts(outputs: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("metric", ["recall@20", "ndcg@20"])
-@pytest.mark.parametrize("baseline", ["popularity", "recent popularity"])
-def test_the_model_beats_popularity_by_15_percent(outputs: dict[str, str], baseline: str, metric: str) -> None:
+def test_a_third_of_the_training_beats_popularity_by_30_percent(outputs: dict[str, str], metric: str) -> None:
     rows = json.loads(outputs["evaluate"])["protocols"]["event"]["rows"]
-    assert rows["two_tower"][metric]["mean"] > 1.15 * rows[baseline][metric]["mean"]
+    assert rows["two_tower"][metric]["mean"] > 1.3 * rows["popularity"][metric]["mean"]
 
 
 def test_the_shipped_index_finds_95_percent_of_the_exact_answer(outputs: dict[str, str]) -> None:
