@@ -66,7 +66,7 @@ class EntityConfig(Frozen):
 
 
 class InteractionsConfig(Frozen):
-    """The columns of the interactions table; timestamps are seconds since 1970 or any growing number."""
+    """The columns of the interactions table; timestamps are dates, seconds since 1970, or any growing integer."""
 
     user_id: str = "user_id"
     item_id: str = "item_id"
@@ -107,9 +107,10 @@ class DataConfig(Frozen):
     @model_validator(mode="after")
     def _names_are_free(self) -> "DataConfig":
         names = [feature.name for feature in (*self.items.features, *self.users.features)]
-        if taken := sorted({name for name in names if name in _RESERVED or names.count(name) > 1}):
+        taken = {name for name in names if name in _RESERVED or name.startswith("show_") or names.count(name) > 1}
+        if taken:
             raise ValueError(
-                f"feature names must differ from each other and from the dataset's own: {', '.join(taken)}"
+                f"feature names must differ from each other and from the dataset's own: {', '.join(sorted(taken))}"
             )
         return self
 

@@ -36,7 +36,8 @@ class SyntheticOptions(Frozen):
     """What to generate.
 
     Attributes:
-      users, items, interactions: sizes.
+      users, items: sizes.
+      interactions: draws; a user who draws an item again does not take it twice, so fewer rows come of it.
       factors: dimensions of the hidden user and item factors.
       skew: the Zipf exponent of popularity; 0 makes all items equally popular.
       seed: same options and seed, same rows.
@@ -47,7 +48,7 @@ class SyntheticOptions(Frozen):
     interactions: int = Field(default=120_000, ge=100)
     factors: int = Field(default=12, ge=1)
     skew: float = Field(default=0.7, ge=0)
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
 
 
 def parse_options(spec: str) -> SyntheticOptions:

@@ -68,23 +68,22 @@ def unusable_id(column: "pd.Series[Any]", name: str) -> "pd.Series[str]":
 
 
 def _seconds(column: "pd.Series[Any]") -> "pd.Series[Any]":
-    """Reads numbers as they are, and dates (typed or ISO 8601 text) as seconds since 1970; else missing."""
-    if pd.api.types.is_integer_dtype(column):
-        return column.astype("Int64")
-    if pd.api.types.is_numeric_dtype(column):
-        numbers = column.astype("Float64")
-    elif pd.api.types.is_datetime64_any_dtype(column):
-        numbers = _since_1970(column)
-    else:
-        numbers = pd.to_numeric(column, errors="coerce")
-        if pd.api.types.is_integer_dtype(numbers):
-            return numbers.astype("Int64")
-        dates = pd.to_datetime(column.where(numbers.isna()), errors="coerce", utc=True, format="ISO8601")
-        numbers = numbers.astype("Float64").fillna(_since_1970(dates))
-    in_range = numbers.abs() < 2.0**62
-    return numbers.where(in_range).round()
+    """Reads integers as they are, fractions rounded, and dates as seconds since 1970; else missing.
+
+    Text is read as numbers when at least half of it is numbers, else as ISO 8601 dates: never as a mix of both.
+    """
+    if pd.api.types.is_datetime64_any_dtype(column):
+        return _since_1970(column)
+    numbers = pd.to_numeric(column, errors="coerce")
+    if pd.api.types.is_integer_dtype(numbers):
+        return numbers.astype("Int64")
+    if numbers.notna().mean() < 0.5:
+        dates = pd.to_datetime(column.astype("string"), errors="coerce", utc=True, format="ISO8601")
+        return _since_1970(dates)
+    numbers = numbers.astype("Float64")
+    return numbers.where(numbers.abs() < 2.0**62).round()
 
 
 def _since_1970(dates: "pd.Series[Any]") -> "pd.Series[Any]":
     epoch = pd.Timestamp(0, tz=dates.dt.tz)
-    return ((dates - epoch) / pd.Timedelta(seconds=1)).astype("Float64")
+    return ((dates - epoch) / pd.Timedelta(seconds=1)).astype("Float64").round()

@@ -10,7 +10,7 @@ from rich.console import Console
 from data_prep.config import load_data_config
 from data_prep.pipeline import prepare
 from experiments.evaluate import evaluate_run
-from experiments.tables import print_dataset, print_evaluation, print_recommendations
+from experiments.tables import print_dataset, print_evaluation, print_recommendations, stdout
 from recsys.artifacts import refuse_existing
 from recsys.config import ExperimentConfig, RuntimeConfig
 from recsys.dataset import Dataset, open_dataset
@@ -36,7 +36,7 @@ def run_quickstart(out: Path) -> None:
       OutputExistsError: `out` exists and was not made by a quickstart.
     """
     started = time.monotonic()
-    console = Console()
+    console = stdout()
     if (out / _MARK).is_file():
         shutil.rmtree(out)
     refuse_existing(out)

@@ -11,6 +11,11 @@ from recsys.schema import Manifest
 _WITH_INTERVAL = ("recall", "ndcg")
 
 
+def stdout() -> Console:
+    """A console that prints titles and ids as they are, whatever brackets and colons they hold."""
+    return Console(markup=False, emoji=False, highlight=False)
+
+
 def print_dataset(console: Console, manifest: Manifest) -> None:
     """Prints what a dataset holds."""
     s = manifest.statistics
@@ -82,12 +87,15 @@ def _plain_table() -> Table:
     return Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
 
 
-def print_recommendations(console: Console, title: str, rows: list[dict[str, Any]]) -> None:
-    """Prints ranked items: `rank`, `item_id`, the fields to show and `score`."""
+def print_recommendations(console: Console, title: str, items: list[dict[str, Any]]) -> None:
+    """Prints ranked items: `rank`, `item_id`, what is `shown`, and `score`."""
     console.print(f"\n{title}")
     table = _plain_table()
-    for name in rows[0] if rows else ():
-        table.add_column(name, justify="right" if name in ("rank", "score") else "left")
-    for row in rows:
-        table.add_row(*(f"{value:.4f}" if isinstance(value, float) else str(value) for value in row.values()))
+    table.add_column("rank", justify="right")
+    table.add_column("item_id")
+    for name in items[0]["shown"] if items else ():
+        table.add_column(name)
+    table.add_column("score", justify="right")
+    for item in items:
+        table.add_row(str(item["rank"]), item["item_id"], *item["shown"].values(), f"{item['score']:.4f}")
     console.print(table)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from recsys.errors import OutputExistsError
+from recsys.errors import OutputError, OutputExistsError
 
 _CHUNK_BYTES = 1 << 20
 
@@ -32,10 +32,15 @@ def new_directory(path: Path) -> Iterator[Path]:
 
     Raises:
       OutputExistsError: `path` exists, before the block or when it ends.
+      OutputError: it cannot be made where it should be.
     """
     refuse_existing(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.partial-", dir=path.parent))
+    new_parents = [parent for parent in path.parents if not parent.exists()]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.partial-", dir=path.parent))
+    except OSError as error:
+        raise OutputError(f"{path} cannot be made ({error.strerror}): expected a place where one may write") from error
     try:
         yield partial
         partial.chmod(0o755)
@@ -43,6 +48,9 @@ def new_directory(path: Path) -> Iterator[Path]:
         partial.rename(path)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
+        for parent in new_parents:
+            if not any(parent.iterdir()):
+                parent.rmdir()
         raise
 
 

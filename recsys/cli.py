@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from recsys.errors import ConfigError, RecsysError
 
@@ -65,7 +64,12 @@ def doctor() -> None:
 
 @app.command()
 def prepare(
-    source: Annotated[str, typer.Argument(help="A .csv or .parquet path, tfds:NAME, or synthetic:key=value,…")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A .csv, .csv.gz or .parquet file, a folder of .parquet files, tfds:NAME, or synthetic:key=value,…"
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="The dataset directory to make.")],
     schema: Annotated[Path | None, typer.Option(help="A data.toml that says which column is what.")] = None,
     tfds_manual_dir: Annotated[
@@ -83,9 +87,9 @@ def prepare(
     refuse_existing(out)
     config = load_data_config(schema, source)
     from data_prep.pipeline import prepare as run
-    from experiments.tables import print_dataset
+    from experiments.tables import print_dataset, stdout
 
-    print_dataset(Console(), run(source, config, out, tfds_manual_dir, max_bad_fraction))
+    print_dataset(stdout(), run(source, config, out, tfds_manual_dir, max_bad_fraction))
 
 
 @app.command()
@@ -94,7 +98,7 @@ def train(
     dataset: Annotated[Path, typer.Option(help="A directory made by `recsys prepare`.")],
     out: Annotated[Path, typer.Option(help="The run directory to make.")],
     runtime: Annotated[
-        Path | None, typer.Option(help="Where to run, for example experiments/runtimes/cpu.toml.")
+        Path | None, typer.Option(help="Where to run, for example experiments/runtimes/mirrored.toml.")
     ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override a key: train.batch_size=4096.")] = None,
 ) -> None:
@@ -133,14 +137,14 @@ def evaluate(
         raise ConfigError(f"--split {split}: expected validation or test")
     depths = _depths(k)
     from experiments.evaluate import evaluate_run
-    from experiments.tables import print_evaluation
+    from experiments.tables import print_evaluation, stdout
     from recsys.run import open_run
 
     result = evaluate_run(open_run(run, dataset), split, depths)
     if as_json:
         print(json.dumps(result, indent=2))
     else:
-        print_evaluation(Console(), result)
+        print_evaluation(stdout(), result)
 
 
 @app.command()
@@ -148,6 +152,7 @@ def export(
     run: Annotated[Path, typer.Argument(help="A directory made by `recsys train`.")],
     models: Annotated[Path, typer.Option(help="The folder of all models.")],
     name: Annotated[str, typer.Option(help="The model's name: a folder of versions.")],
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Override a key: index.fraction_of_leaves=1.")] = None,
     dataset: _DatasetOption = None,
 ) -> None:
     """Builds the index and publishes it with the query tower as the model's next version, or refuses.
@@ -155,9 +160,12 @@ def export(
     Example: recsys export runs/ml-small --models models --name ml-small
     """
     from recsys.run import open_run
+    from recsys.toml_config import overridden
     from serving.export import export as publish
 
-    done = publish(open_run(run, dataset), models, name)
+    opened = open_run(run, dataset)
+    index = overridden(opened.config, tuple(set_ or ())).index
+    done = publish(opened, models, name, index)
     record = done.record
     print(
         f"{done.path}: {record.num_candidates:,} candidates, recall@{record.index_recall_k} {record.index_recall:.4f}"
@@ -178,7 +186,7 @@ def recommend(
 
     Example: recsys recommend models/ml-small --user 42 -k 10
     """
-    from experiments.tables import print_recommendations
+    from experiments.tables import print_recommendations, stdout
     from serving.bundle import open_bundle
     from serving.recommend import recommend as ask
 
@@ -187,7 +195,7 @@ def recommend(
         print(json.dumps(answer, indent=2, ensure_ascii=False))
     else:
         known = "known" if answer["known"] else "unknown to this model"
-        print_recommendations(Console(), f"For user {user or 'nobody'} ({known})", answer["items"])
+        print_recommendations(stdout(), f"For user {user or 'nobody'} ({known})", answer["items"])
 
 
 def main() -> None:
@@ -199,13 +207,16 @@ def main() -> None:
         _fail(" ".join(error.format_message().split()))
     except RecsysError as error:
         _fail(" ".join(str(error).split()))
+    except ImportError as error:
+        _fail(f"a package is missing or does not fit ({error}): `recsys doctor` says which")
     except typer.Abort:
         sys.exit(130)
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _fail(message: str) -> None:
-    print(f"recsys: {message}", file=sys.stderr)
+    if message:  # empty when no verb was given and the help was printed
+        print(f"recsys: {message}", file=sys.stderr)
     sys.exit(2)
 
 

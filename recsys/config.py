@@ -3,7 +3,7 @@
 Imports no TensorFlow. Each default is written here and nowhere else.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -39,7 +39,7 @@ class TowerConfig(Frozen):
     use_id: bool = True
     id_dropout: float = Field(default=0.1, ge=0, lt=1)
     content_features: bool = True
-    hidden_units: tuple[int, ...] = ()
+    hidden_units: tuple[Annotated[int, Field(ge=1)], ...] = ()
     dropout: float = Field(default=0.0, ge=0, lt=1)
 
 
@@ -102,13 +102,15 @@ class TrainConfig(Frozen):
     patience: int = Field(default=3, ge=1)
     validation_metric: str = Field(default="ndcg@20", pattern=r"^(recall|ndcg|hit_rate|mrr)@[1-9]\d*$")
     max_validation_queries: int = Field(default=10_000, ge=1)
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**32)
 
 
 class IndexConfig(Frozen):
     """The ScaNN index, and the quality below which it is not published.
 
     Attributes:
+      brute_force_below: catalogues with fewer candidates are searched by ScaNN's brute force, which needs no tuning
+        and is faster there.
       leaves_per_sqrt_item: partitions, as a multiple of the square root of the number of candidates.
       fraction_of_leaves: partitions searched per query.
       reorder_factor: candidates scored exactly per query, as a multiple of `k`.
@@ -116,6 +118,7 @@ class IndexConfig(Frozen):
       recall_k: the k of that recall.
     """
 
+    brute_force_below: int = Field(default=5_000, ge=16)
     leaves_per_sqrt_item: float = Field(default=1.0, gt=0)
     fraction_of_leaves: float = Field(default=0.5, gt=0, le=1)
     reorder_factor: int = Field(default=8, ge=1)

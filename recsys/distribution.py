@@ -41,6 +41,14 @@ def _logical_cpus(number: int) -> tuple[str, ...]:
     return tuple(f"CPU:{index}" for index in range(number))
 
 
+def device_names(strategy: tf.distribute.Strategy) -> tuple[str, ...]:
+    """Names the devices that a strategy trains on, one per replica."""
+    if isinstance(strategy, tf.distribute.MirroredStrategy):
+        return tuple(strategy.extended.worker_devices)
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    return (devices[0].name,)
+
+
 def gather_across_replicas(value: tf.Tensor) -> tf.Tensor:
     """Joins each replica's [batch, …] tensor along axis 0 into [replicas · batch, …], in the order of replicas.
 

@@ -1,9 +1,11 @@
-"""`recsys doctor`: do the installed packages fit together? Imports none of them."""
+"""`recsys doctor`: do the installed packages fit together? Imports none of those it examines."""
 
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+
+from packaging.specifiers import SpecifierSet
 
 _SETUP = "run `make setup`, or pip install --no-deps --require-hashes -r requirements.lock"
 
@@ -14,12 +16,12 @@ class Requirement:
 
     Attributes:
       package: its name in the package index.
-      expected: the version, or its beginning when it ends in a dot (`2.20.`); None accepts any.
+      expected: a version specifier; empty accepts any.
       reason: what goes wrong otherwise.
     """
 
     package: str
-    expected: str | None
+    expected: str
     reason: str
 
 
@@ -39,18 +41,18 @@ class Finding:
 
 
 REQUIREMENTS = (
-    Requirement("tensorflow", "2.20.", "scann 1.4.2's operations are compiled for TensorFlow 2.20"),
-    Requirement("scann", "1.4.2", "its operations are compiled for TensorFlow 2.20"),
-    Requirement("tf-keras", "2.20.", "tensorflow-recommenders 0.7.7 needs Keras 2 of the same release as tensorflow"),
-    Requirement("tensorflow-recommenders", "0.7.7", "the losses build on this release"),
-    Requirement("protobuf", "6.", "TensorFlow 2.20's generated code is refused by another major version"),
-    Requirement("numpy", "2.", "scann 1.4.2 is compiled for NumPy 2"),
-    Requirement("pandas", "2.", "data preparation relies on its string type"),
-    Requirement("pydantic", "2.", "schemas and configurations are written for it"),
-    Requirement("pyarrow", None, "datasets are Parquet and TFRecord files"),
-    Requirement("tensorflow-datasets", None, "tfds: sources are read with it"),
-    Requirement("importlib-resources", None, "tensorflow-datasets imports it without asking for it"),
-    Requirement("typer", None, "the command line is made of it"),
+    Requirement("tensorflow", "~=2.20.0", "scann 1.4.2's operations are compiled for TensorFlow 2.20"),
+    Requirement("scann", "==1.4.2", "its operations are compiled for TensorFlow 2.20"),
+    Requirement("tf-keras", "~=2.20.0", "tensorflow-recommenders 0.7.7 needs Keras 2 of tensorflow's release"),
+    Requirement("tensorflow-recommenders", "==0.7.7", "the losses build on this release"),
+    Requirement("protobuf", ">=5.28,<7", "TensorFlow 2.20's generated code is refused by others"),
+    Requirement("numpy", ">=2,<3", "scann 1.4.2 is compiled for NumPy 2"),
+    Requirement("pandas", ">=2.2,<3", "data preparation relies on its string type"),
+    Requirement("pydantic", ">=2.10,<3", "schemas and configurations are written for it"),
+    Requirement("pyarrow", "", "datasets are Parquet and TFRecord files"),
+    Requirement("tensorflow-datasets", "", "tfds: sources are read with it"),
+    Requirement("importlib-resources", "", "tensorflow-datasets imports it without asking for it"),
+    Requirement("typer", "", "the command line is made of it"),
 )
 
 
@@ -70,19 +72,13 @@ def examine(installed: Callable[[str], str | None] = _installed) -> list[Finding
     findings = [_examine_python(sys.version_info[:2])]
     for requirement in REQUIREMENTS:
         found = installed(requirement.package)
-        fits = found is not None and _fits(found, requirement.expected)
+        fits = found is not None and SpecifierSet(requirement.expected).contains(found)
         findings.append(Finding(requirement.package, fits, f"{found}" if fits else _advice(requirement, found)))
     return findings
 
 
-def _fits(found: str, expected: str | None) -> bool:
-    if expected is None:
-        return True
-    return found.startswith(expected) if expected.endswith(".") else found == expected
-
-
 def _advice(requirement: Requirement, found: str | None) -> str:
-    expected = "any version" if requirement.expected is None else requirement.expected.rstrip(".")
+    expected = requirement.expected or "any version"
     return f"{found or 'absent'}: expected {expected}, because {requirement.reason}; {_SETUP}"
 
 
@@ -90,4 +86,4 @@ def _examine_python(running: tuple[int, ...]) -> Finding:
     text = ".".join(map(str, running))
     if running in ((3, 11), (3, 12)):
         return Finding("python", True, text)
-    return Finding("python", False, f"{text}: expected 3.11 or 3.12, which this release is tested with")
+    return Finding("python", False, f"{text}: expected 3.11 or 3.12, which this release is tested with; {_SETUP}")

@@ -37,9 +37,9 @@ class RequestError(RecsysError):
     """A request cannot be answered as asked, for example with `k` beyond the catalogue."""
 
 
-class OutputExistsError(RecsysError):
+class OutputError(RecsysError):
+    """An output directory cannot be written."""
+
+
+class OutputExistsError(OutputError):
     """An output directory is already there and would be overwritten."""
-
-
-class StackError(RecsysError):
-    """Installed packages do not fit together."""

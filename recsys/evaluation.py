@@ -71,10 +71,7 @@ def rank(scorer: Scorer, queries: Queries, k: int) -> npt.NDArray[np.int32]:
     Raises:
       RequestError: there are no queries, or `k` is beyond the catalogue.
     """
-    if not len(queries):
-        raise RequestError("there is no query to rank for: expected a held-out item that its user had not taken before")
-    if k > queries.num_items:
-        raise RequestError(f"k = {k} is larger than the catalogue: expected at most {queries.num_items}")
+    require_rankable(queries, k)
     ranked = [
         _best_unseen(
             scorer(queries, start, min(start + _QUERIES_PER_BATCH, len(queries))),
@@ -84,6 +81,14 @@ def rank(scorer: Scorer, queries: Queries, k: int) -> npt.NDArray[np.int32]:
         for start in range(0, len(queries), _QUERIES_PER_BATCH)
     ]
     return np.concatenate(ranked)
+
+
+def require_rankable(queries: Queries, k: int) -> None:
+    """Raises `RequestError` when there are no queries, or `k` is beyond the catalogue."""
+    if not len(queries):
+        raise RequestError("there is no query to rank for: expected a held-out item that its user had not taken before")
+    if k > queries.num_items:
+        raise RequestError(f"k = {k} is larger than the catalogue: expected at most {queries.num_items}")
 
 
 @tf.function(reduce_retracing=True)

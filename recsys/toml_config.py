@@ -33,6 +33,18 @@ def load_toml(model: type[Model], path: Path, overrides: tuple[str, ...] = ()) -
     return parse(model, values, str(path))
 
 
+def overridden(config: Model, overrides: tuple[str, ...]) -> Model:
+    """Returns `config` with `dotted.key=value` overrides applied.
+
+    Raises:
+      ConfigError: an override has no `=`, or its field is unknown or wrong.
+    """
+    values = config.model_dump(mode="json")
+    for override in overrides:
+        _apply(values, override)
+    return parse(type(config), values, "--set")
+
+
 def parse(model: type[Model], values: dict[str, Any], origin: str) -> Model:
     """Validates `values` as `model`; `origin` names them in the error.
 

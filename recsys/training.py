@@ -4,12 +4,14 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from recsys.artifacts import refuse_existing
 from recsys.config import ExperimentConfig, RuntimeConfig
 from recsys.dataset import Dataset
-from recsys.distribution import make_strategy
-from recsys.evaluation import TwoTowerScorer, evaluate
+from recsys.distribution import device_names, make_strategy
+from recsys.evaluation import TwoTowerScorer, evaluate, require_rankable
 from recsys.input_pipeline import training_batches
 from recsys.interactions import load_interactions
+from recsys.metrics import split_name
 from recsys.progress import TrainingProgress
 from recsys.queries import make_queries
 from recsys.retrieval import RetrievalModel
@@ -30,10 +32,11 @@ def train(config: ExperimentConfig, runtime: RuntimeConfig, dataset: Dataset, ou
 
     Raises:
       OutputExistsError: `out` exists.
-      ConfigError: the runtime cannot be had.
+      ConfigError: the runtime cannot be had, or a tower would have no feature.
+      RequestError: the validation split has no query, or the validation metric's k is beyond the catalogue.
     """
+    refuse_existing(out)
     strategy = make_strategy(runtime)
-    start_run(out, config, runtime, dataset)
     tf.keras.utils.set_random_seed(config.train.seed)
     tf.config.experimental.enable_op_determinism()
     with strategy.scope():
@@ -45,12 +48,16 @@ def train(config: ExperimentConfig, runtime: RuntimeConfig, dataset: Dataset, ou
             )
         )
     monitored = f"val_{config.train.validation_metric}"
+    batches = training_batches(dataset, config.train.batch_size, config.train.seed)
+    validation = ValidationMetric(towers, dataset, config)
+    # Whatever can be refused has been by now: a run directory means that training began.
+    start_run(out, config, runtime, dataset, device_names(strategy))
     model.fit(
-        training_batches(dataset, config.train.batch_size, config.train.seed),
+        batches,
         epochs=config.train.epochs,
         verbose=0,
         callbacks=[
-            ValidationMetric(towers, dataset, config),
+            validation,
             TrainingProgress(config.train.epochs),
             tf.keras.callbacks.CSVLogger(str(out / "history.csv")),
             tf.keras.callbacks.TensorBoard(str(out / "logs"), write_graph=False),
@@ -72,6 +79,7 @@ class ValidationMetric(tf.keras.callbacks.Callback):
         queries = make_queries(load_interactions(dataset), "validation", "event")
         self._queries = queries.sample(config.train.max_validation_queries, config.train.seed)
         self._metric = config.train.validation_metric
+        require_rankable(self._queries, split_name(self._metric)[1])
         self._scorer = TwoTowerScorer(towers, dataset)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:

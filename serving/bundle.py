@@ -81,8 +81,8 @@ class Bundle:
     @cached_property
     def shown(self) -> dict[str, dict[str, str]]:
         """By item id, the fields that a person sees, the title first."""
-        table = pq.read_table(self.path / ITEMS)
-        return {row.pop("item"): row for row in table.to_pylist()}
+        rows = pq.read_table(self.path / ITEMS).to_pylist()
+        return {row.pop("item"): {name.removeprefix("show_"): text for name, text in row.items()} for row in rows}
 
 
 def graph_versions() -> dict[str, str]:

@@ -1,6 +1,8 @@
 """RUN → a published bundle: index, SavedModel, check in a fresh process, rename."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -10,14 +12,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import pyarrow.parquet as pq
 import tensorflow as tf
 
 from recsys.artifacts import new_directory
-from recsys.config import MAX_K
+from recsys.config import MAX_K, IndexConfig
 from recsys.dataset import Dataset
-from recsys.errors import BundleError
+from recsys.errors import BundleError, ConfigError, OutputExistsError
 from recsys.evaluation import TwoTowerScorer
 from recsys.interactions import load_interactions
 from recsys.queries import make_queries
@@ -52,20 +53,30 @@ class Published:
     record: BundleRecord
 
 
-def export(run: Run, models: Path, name: str) -> Published:
+def export(run: Run, models: Path, name: str, index_config: IndexConfig | None = None) -> Published:
     """Publishes a run as the next version of `<models>/<name>`.
 
+    Args:
+      run: what to publish.
+      models: the folder of all models.
+      name: the model's folder in it.
+      index_config: how to index; as the run's configuration says when None.
+
     Raises:
+      ConfigError: the name is no folder's name.
       IndexQualityError: the index misses its recall target.
       BundleError: the written bundle answers otherwise than the model in memory.
     """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ConfigError(f"--name {name!r}: expected letters, digits, dots, dashes and underscores, a folder's name")
     interactions = load_interactions(run.dataset)
     scorer = TwoTowerScorer(run.towers, run.dataset)
     candidates = scorer.candidates.numpy()
-    index = ScannIndex(candidates, run.config.index)
+    index_config = run.config.index if index_config is None else index_config
+    index = ScannIndex(candidates, index_config)
     queries = make_queries(interactions, "validation", "event").sample(_RECALL_QUERIES, _SEED)
     embedded = scorer.embed(queries, 0, len(queries)).numpy()
-    reached = require_recall(index, ExactIndex(candidates), embedded, run.config.index)
+    reached = require_recall(index, ExactIndex(candidates), embedded, index_config)
     num_candidates, embedding_dim = candidates.shape
     fields = {
         "name": name,
@@ -75,25 +86,28 @@ def export(run: Run, models: Path, name: str) -> Published:
         "default_k": min(_DEFAULT_K, num_candidates),
         "max_k": min(MAX_K, num_candidates),
         "index_recall": reached,
-        "index_recall_k": min(run.config.index.recall_k, num_candidates),
+        "index_recall_k": min(index_config.recall_k, num_candidates),
         "metrics": _metrics(run.path),
     }
     target = models / name / str(max(versions(models / name), default=0) + 1)
-    with new_directory(target) as folder, tempfile.TemporaryDirectory() as scratch:
-        recommender = Recommender(
-            run.towers,
-            run.dataset,
-            UserStates(interactions),
-            candidates,
-            index,
-            Path(scratch),
-            fields["default_k"],
-            fields["max_k"],
-        )
-        _save(recommender, folder)
-        _write_items(run.dataset, folder)
-        _check_in_fresh_process(recommender, folder, _users_to_check(run.dataset), fields["default_k"])
-        record = write_record(folder, fields)
+    try:
+        with new_directory(target) as folder, tempfile.TemporaryDirectory() as scratch:
+            recommender = Recommender(
+                run.towers,
+                run.dataset,
+                UserStates(interactions),
+                candidates,
+                index,
+                Path(scratch),
+                fields["default_k"],
+                fields["max_k"],
+            )
+            _save(recommender, folder)
+            _write_items(run.dataset, folder)
+            _check_in_fresh_process(recommender, folder, _users_to_check(run.dataset), fields["default_k"])
+            record = write_record(folder, fields)
+    except OutputExistsError as error:
+        raise BundleError(f"another export published {target} meanwhile: run this one again") from error
     return Published(target, record)
 
 
@@ -108,9 +122,8 @@ def _save(recommender: Recommender, folder: Path) -> None:
 def _write_items(dataset: Dataset, folder: Path) -> None:
     """Writes the raw id and the shown fields of each candidate."""
     shown = [name for name in dataset.items.column_names if name.startswith("show_")]
-    columns = {"item": dataset.items["item"]} | {name.removeprefix("show_"): dataset.items[name] for name in shown}
     (folder / ITEMS).parent.mkdir(exist_ok=True)
-    pq.write_table(pa.table(columns), folder / ITEMS)
+    pq.write_table(dataset.items.select(["item", *shown]), folder / ITEMS)
 
 
 def _users_to_check(dataset: Dataset) -> list[str]:
@@ -128,10 +141,12 @@ def _check_in_fresh_process(recommender: Recommender, folder: Path, users: list[
         np.savez(requests, user_id=np.asarray(users), k=np.int32(k))
         # -P keeps this package's folder, whose modules are named after protocols, off the module search path.
         command = [sys.executable, "-P", answer_check.__file__, str(folder), str(requests), str(answers)]
-        outcome = subprocess.run(command, capture_output=True, text=True, check=False)
+        # This process may hold all of the accelerator's memory.
+        environment = os.environ | {"CUDA_VISIBLE_DEVICES": "-1"}
+        outcome = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if outcome.returncode:
-            last_line = outcome.stderr.strip().splitlines()[-1]
-            raise BundleError(f"the exported model does not answer in a fresh process: {last_line}")
+            last_words = [f"exit code {outcome.returncode}", *outcome.stderr.strip().splitlines()][-1]
+            raise BundleError(f"the exported model does not answer in a fresh process: {last_words}")
         if not same_answers(in_memory, dict(np.load(answers))):
             raise BundleError("the exported model answers otherwise than the model in memory; it is not published")
 

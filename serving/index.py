@@ -17,8 +17,6 @@ from recsys.config import IndexConfig
 _DIMENSIONS_PER_BLOCK = 2
 _ANISOTROPIC_THRESHOLD = 0.2
 _TRAINING_SAMPLE = 100_000
-# Each block of dimensions is coded by 16 centres.
-_FEWEST_TO_HASH = 16
 
 
 class Index(Protocol):
@@ -68,7 +66,7 @@ class ScannIndex(tf.Module):
         self._leaves_to_search = max(1, math.ceil(config.fraction_of_leaves * self._leaves))
         self._reorder_factor = config.reorder_factor
         builder = scann_ops.builder(candidates, min(100, len(candidates)), "dot_product")
-        if len(candidates) < _FEWEST_TO_HASH:
+        if len(candidates) < config.brute_force_below:
             builder.score_brute_force()
         else:
             builder.tree(self._leaves, self._leaves_to_search, training_sample_size=_TRAINING_SAMPLE)

@@ -22,7 +22,7 @@ def recommend(
       exclude: raw ids of items not to recommend; items taken are never recommended.
 
     Returns:
-      `user_id`, `known`, and `items`: a list of `rank`, `item_id`, `score` and the fields to show.
+      `user_id`, `known`, and `items`: a list of `rank`, `item_id`, `score` and `shown`, the fields a person sees.
 
     Raises:
       RequestError: `k` is out of range.
@@ -39,7 +39,7 @@ def recommend(
     pairs = zip(answer["item_ids"].numpy()[0], answer["scores"].numpy()[0], strict=True)
     found = [(item.decode("utf-8"), float(score)) for item, score in pairs if item]
     items = [
-        {"rank": rank, "item_id": item, **bundle.shown[item], "score": score}
+        {"rank": rank, "item_id": item, "score": score, "shown": bundle.shown[item]}
         for rank, (item, score) in enumerate(found, start=1)
     ]
     return {"user_id": user_id, "known": bool(answer["known"].numpy()[0]), "items": items}

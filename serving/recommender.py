@@ -18,7 +18,7 @@ _STRING_LISTS = tf.TensorSpec([None, None], tf.string)
 
 
 class Recommender(tf.Module):
-    """Answers batches of raw strings. The empty string is padding, and "nobody" as a user.
+    """Answers batches of raw strings. The empty string is padding; as a user it is an unknown one.
 
     Every method is a signature of the exported SavedModel. `item_ids` are [batch, k] strings, best first, empty where
     no candidate is left; `scores` are [batch, k] float32, the smallest float32 where none is left.
@@ -164,6 +164,5 @@ def _row_lookup(path: Path, values: list[str]) -> tf.lookup.StaticHashTable:
 
 
 def _out_of_vocabulary(values: tf.Tensor, feature: Feature) -> tf.Tensor:
-    """The ids of unknown strings, as data preparation gives them; the empty string is padding."""
-    bucket = tf.strings.to_hash_bucket_fast(values, feature.num_oov)
-    return tf.where(values == "", 0, tf.cast(1 + bucket, tf.int32))
+    """The ids of unknown strings, as data preparation gives them."""
+    return tf.cast(1 + tf.strings.to_hash_bucket_fast(values, feature.num_oov), tf.int32)

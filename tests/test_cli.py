@@ -6,6 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import typer.main
@@ -148,6 +149,77 @@ def test_evaluating_beyond_the_catalogue_is_refused(shell: Shell, tiny_run: Run)
     assert said == f"recsys: k = 100000 is larger than the catalogue: expected at most {items}"
 
 
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("train.validation_metric=ndcg@5000", "k = 5000 is larger than the catalogue: expected at most {items}"),
+        (
+            "model.candidate={use_id = false, content_features = false}",
+            "the candidate tower has no feature: expected use_id, or content_features and a schema with some",
+        ),
+    ],
+)
+def test_a_refused_training_leaves_no_run(
+    shell: Shell, tiny_dataset: Dataset, tmp_path: Path, override: str, complaint: str
+) -> None:
+    config = tmp_path / "any.toml"
+    config.touch()
+    said = shell.refusal("train", config, "--dataset", tiny_dataset.path, "--out", tmp_path / "r", "--set", override)
+    assert said == "recsys: " + complaint.format(items=tiny_dataset.items.num_rows)
+    assert sorted(tmp_path.iterdir()) == [config]
+
+
+def test_a_failed_prepare_leaves_no_parent_folder(shell: Shell, table: Path, tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "er" / "out"
+    shell.refusal("prepare", table / "none.csv", "--schema", table / "data.toml", "--out", out)
+    assert sorted(tmp_path.iterdir()) == [table]
+
+
+def test_an_output_below_a_file_is_refused(shell: Shell, table: Path) -> None:
+    out = table / "ratings.csv" / "out"
+    said = shell.refusal("prepare", table / "ratings.csv", "--schema", table / "data.toml", "--out", out)
+    assert said == f"recsys: {out} cannot be made (File exists): expected a place where one may write"
+
+
+@pytest.mark.parametrize("items", [40, 500])
+def test_a_small_catalogue_goes_all_the_way_with_the_defaults(shell: Shell, tmp_path: Path, items: int) -> None:
+    """Titles with brackets and colons are printed as they are; a column may be called `item`."""
+    drawn = np.random.default_rng(0).integers(items, size=800)
+    rows = [(f"u{n % 97}", f"i{item}", f"[b]{item}[/x] :smile:", n) for n, item in enumerate(drawn)]
+    frame = pd.DataFrame(rows, columns=["user_id", "item_id", "item", "timestamp"])
+    frame.to_parquet(tmp_path / "rows.parquet")
+    (tmp_path / "data.toml").write_text('[items]\nshow = ["item"]\n')
+    (tmp_path / "config.toml").write_text("[train]\nepochs = 1\n")
+    schema, data, run = tmp_path / "data.toml", tmp_path / "data", tmp_path / "run"
+    assert shell("prepare", tmp_path / "rows.parquet", "--schema", schema, "--out", data)[0] == 0
+    assert shell("train", tmp_path / "config.toml", "--dataset", data, "--out", run)[0] == 0
+    assert shell("export", run, "--models", tmp_path / "models", "--name", "mine")[0] == 0
+    code, printed, _ = shell("recommend", tmp_path / "models" / "mine", "--user", "[/u]", "-k", "3")
+    assert code == 0
+    assert "For user [/u] (unknown to this model)" in printed
+    assert len(re.findall(r"i(\d+) +\[b\]\1\[/x\] :smile: ", printed)) == 3
+
+
+def test_export_takes_other_index_settings(shell: Shell, tiny_run: Run, tmp_path: Path) -> None:
+    settings = ("index.brute_force_below=16", "index.fraction_of_leaves=0.001", "index.recall_target=1")
+    options = [part for setting in settings for part in ("--set", setting)]
+    said = shell.refusal("export", tiny_run.path, "--models", tmp_path / "m", "--name", "tiny", *options)
+    assert said.startswith("recsys: index recall@100 is 0.")
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_model_name_that_leaves_its_folder_is_refused(shell: Shell, tiny_run: Run, tmp_path: Path) -> None:
+    said = shell.refusal("export", tiny_run.path, "--models", tmp_path / "m", "--name", "../other")
+    expected = "expected letters, digits, dots, dashes and underscores, a folder's name"
+    assert said == f"recsys: --name '../other': {expected}"
+
+
+def test_no_verb_prints_the_help_and_no_error(shell: Shell) -> None:
+    code, printed, complaint = shell()
+    assert (code, complaint) == (2, "")
+    assert "recommend" in printed
+
+
 def test_recommending_beyond_the_catalogue_is_refused(shell: Shell, tiny_run: Run, tiny_models: Path) -> None:
     items = tiny_run.dataset.items.num_rows
     said = shell.refusal("recommend", tiny_models / "tiny", "--user", "u1", "-k", items + 1)
@@ -181,9 +253,11 @@ def test_recommend_shows_titles(shell: Shell, tiny_run: Run, tiny_models: Path) 
     )
     assert code == 0
     assert answer["known"]
-    assert [item["title"] for item in answer["items"]] == [titles[item["item_id"]] for item in answer["items"]]
+    assert [item["shown"]["title"] for item in answer["items"]] == [titles[item["item_id"]] for item in answer["items"]]
     assert len(answer["items"]) == 4
-    assert answer["items"][0]["title"] in shell("recommend", tiny_models / "tiny", "--user", "u3", "-k", "4")[1]
+    assert (
+        answer["items"][0]["shown"]["title"] in shell("recommend", tiny_models / "tiny", "--user", "u3", "-k", "4")[1]
+    )
 
 
 def test_evaluate_prints_json(shell: Shell, tiny_run: Run) -> None:
@@ -203,6 +277,8 @@ def test_every_verb_is_in_the_readme_with_its_help_example(shell: Shell) -> None
         example = re.search(rf"Example: (recsys {verb}.*)", printed)
         assert example is not None, verb
         assert f"recsys {verb}" in readme, verb
+        for path in re.findall(r"experiments/\w+/[\w-]+\.toml", "".join(printed.split())):
+            assert (README.parent / path).is_file(), path
 
 
 def test_the_readmes_configs_and_schemas_exist() -> None:

@@ -45,19 +45,18 @@ def test_packages_that_fit_are_named_with_their_versions() -> None:
         (
             "tensorflow",
             "2.19.1",
-            "2.19.1: expected 2.20, because scann 1.4.2's operations are compiled for TensorFlow 2.20; ",
+            "2.19.1: expected ~=2.20.0, because scann 1.4.2's operations are compiled for TensorFlow 2.20; ",
         ),
-        ("scann", "1.4.1", "1.4.1: expected 1.4.2, because its operations are compiled for TensorFlow 2.20; "),
+        ("scann", "1.4.1", "1.4.1: expected ==1.4.2, because its operations are compiled for TensorFlow 2.20; "),
         (
             "tf-keras",
             None,
-            "absent: expected 2.20, because tensorflow-recommenders 0.7.7 needs Keras 2 of the same release as "
-            "tensorflow; ",
+            "absent: expected ~=2.20.0, because tensorflow-recommenders 0.7.7 needs Keras 2 of tensorflow's release; ",
         ),
         (
             "protobuf",
             "7.0.0",
-            "7.0.0: expected 6, because TensorFlow 2.20's generated code is refused by another major version; ",
+            "7.0.0: expected >=5.28,<7, because TensorFlow 2.20's generated code is refused by others; ",
         ),
         (
             "importlib-resources",

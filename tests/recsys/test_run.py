@@ -48,12 +48,14 @@ def test_environment_json_tells_where_a_run_comes_from(tiny_run: Run, tiny_datas
     assert environment["git_commit"] == (head or None)
     assert environment["runtime"] == {"strategy": "one_device", "logical_cpus": 1}
     assert environment["seed"] == 0
+    assert environment["format_version"] == 1
+    assert environment["devices"] == ["/device:CPU:0"]
     tools = ["numpy", "recsys", "scann", "tensorflow", "tensorflow-recommenders", "tf-keras"]
     assert environment["versions"] == {tool: version(tool) for tool in tools}
 
 
 def test_saved_towers_come_back(tiny_run: Run, tiny_dataset: Dataset, tmp_path: Path) -> None:
-    start_run(tmp_path / "again", tiny_run.config, RuntimeConfig(), tiny_dataset)
+    start_run(tmp_path / "again", tiny_run.config, RuntimeConfig(), tiny_dataset, ("CPU:0",))
     save_towers(tmp_path / "again", tiny_run.towers)
     again = open_run(tmp_path / "again")
     for tower, other in [
@@ -102,6 +104,26 @@ def test_a_dataset_that_moved_is_found_where_it_is_now(run_copy: Path, tiny_data
 
 def test_an_existing_directory_is_not_overwritten(tiny_run: Run, tiny_dataset: Dataset, tmp_path: Path) -> None:
     with pytest.raises(OutputExistsError) as error:
-        start_run(tmp_path, tiny_run.config, RuntimeConfig(), tiny_dataset)
+        start_run(tmp_path, tiny_run.config, RuntimeConfig(), tiny_dataset, ("CPU:0",))
     assert str(error.value) == (f"{tmp_path} exists: expected a new directory; choose another name or remove it first")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ('{"format_version": 99}', "{run} has run format 99: expected 1; train again with this release"),
+        ('{"format_version": 1', "{run}/environment.json is damaged (Expecting ',' delimiter"),
+        ('{"format_version": 1}', "{run}/environment.json is damaged (8 validation errors for Environment)"),
+    ],
+)
+def test_a_damaged_environment_is_refused(run_copy: Path, content: str, complaint: str) -> None:
+    (run_copy / "environment.json").write_text(content)
+    assert refusal(run_copy).startswith(complaint.format(run=run_copy))
+
+
+def test_damaged_weights_are_refused(run_copy: Path) -> None:
+    (run_copy / "model" / "towers.index").write_bytes(b"")
+    said = refusal(run_copy)
+    assert said.startswith(f"{run_copy / 'model'} is damaged or of other towers (")
+    assert said.endswith("); train again")

@@ -27,7 +27,9 @@ def integer_vectors(number: int, seed: int, largest: int = 900) -> Vectors:
 def build(kind: str, candidates: Vectors) -> Index:
     if kind == "exact":
         return ExactIndex(candidates)
-    return ScannIndex(candidates, IndexConfig(fraction_of_leaves=1.0, reorder_factor=len(candidates)))
+    if kind == "scann brute force":
+        return ScannIndex(candidates, IndexConfig(brute_force_below=len(candidates) + 16))
+    return ScannIndex(candidates, partitioned(fraction_of_leaves=1.0, reorder_factor=len(candidates)))
 
 
 def numpy_search(candidates: Vectors, queries: Vectors, k: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -44,6 +46,11 @@ def assert_finds(index: Index, candidates: Vectors, queries: Vectors, k: int) ->
     np.testing.assert_array_equal(scores, expected_scores)
 
 
+def partitioned(**options: float) -> IndexConfig:
+    """Tree and hashing also for small catalogues."""
+    return IndexConfig.model_validate({"brute_force_below": 16} | options)
+
+
 class Searcher(tf.Module):
     def __init__(self, index: Index) -> None:
         super().__init__()
@@ -55,7 +62,7 @@ class Searcher(tf.Module):
 
 
 @pytest.mark.parametrize("num_candidates", [1, 10, 50, 300, 5000])
-@pytest.mark.parametrize("kind", ["exact", "scann"])
+@pytest.mark.parametrize("kind", ["exact", "scann", "scann brute force"])
 def test_search_equals_a_numpy_sort(kind: str, num_candidates: int) -> None:
     candidates = integer_vectors(num_candidates, seed=num_candidates)
     index = build(kind, candidates)
@@ -73,7 +80,7 @@ def test_exhaustive_scann_equals_a_numpy_sort_on_random_catalogues(seed: int) ->
 
 
 @pytest.mark.parametrize("k", [1, 2, 7, 60])
-@pytest.mark.parametrize("kind", ["exact", "scann"])
+@pytest.mark.parametrize("kind", ["exact", "scann", "scann brute force"])
 def test_equal_vectors_are_ordered_by_row(kind: str, k: int) -> None:
     half = integer_vectors(30, seed=1)
     candidates = np.concatenate([half, half])
@@ -81,14 +88,14 @@ def test_equal_vectors_are_ordered_by_row(kind: str, k: int) -> None:
 
 
 @pytest.mark.parametrize("k", [1, 2, 7, 60])
-@pytest.mark.parametrize("kind", ["exact", "scann"])
+@pytest.mark.parametrize("kind", ["exact", "scann", "scann brute force"])
 def test_equal_scores_are_ordered_by_row(kind: str, k: int) -> None:
     """Of -1, 0 and 1 only: nearly every score is shared by several candidates, also the last one that is returned."""
     candidates = integer_vectors(60, seed=1, largest=1)
     assert_finds(build(kind, candidates), candidates, integer_vectors(64, seed=2, largest=1), k)
 
 
-@pytest.mark.parametrize("kind", ["exact", "scann"])
+@pytest.mark.parametrize("kind", ["exact", "scann", "scann brute force"])
 def test_search_is_the_same_in_a_graph_and_after_save_and_load(kind: str, tmp_path: Path) -> None:
     candidates = integer_vectors(200, seed=3)
     module = Searcher(build(kind, candidates))
@@ -128,7 +135,7 @@ def test_the_default_index_of_ten_thousand_clustered_vectors_finds_95_percent() 
 
 def test_where_fewer_than_k_are_found_minus_one_fills_up() -> None:
     candidates, queries = clustered(1000, DIM, seed=0), clustered(20, DIM, seed=1)
-    index = ScannIndex(candidates, IndexConfig(fraction_of_leaves=0.05, reorder_factor=2))
+    index = ScannIndex(candidates, partitioned(fraction_of_leaves=0.05, reorder_factor=2))
     rows, scores = (answer.numpy() for answer in index.search(tf.constant(queries), tf.constant(500)))
     missing = rows == -1
     assert rows.shape == scores.shape == (20, 500)
@@ -149,18 +156,18 @@ def num_found(config: IndexConfig) -> float:
 
 
 def test_a_larger_fraction_of_leaves_reaches_more_candidates() -> None:
-    few, many, all_of_them = (num_found(IndexConfig(fraction_of_leaves=f, reorder_factor=10)) for f in (0.1, 0.4, 1.0))
+    few, many, all_of_them = (num_found(partitioned(fraction_of_leaves=f, reorder_factor=10)) for f in (0.1, 0.4, 1.0))
     assert few < many < all_of_them == 1000
 
 
 def test_more_leaves_are_smaller_leaves() -> None:
     coarse, fine = (
-        num_found(IndexConfig(leaves_per_sqrt_item=n, fraction_of_leaves=0.001, reorder_factor=10)) for n in (0.25, 3.0)
+        num_found(partitioned(leaves_per_sqrt_item=n, fraction_of_leaves=0.001, reorder_factor=10)) for n in (0.25, 3.0)
     )
     assert fine < coarse / 3
 
 
 def test_reordering_more_candidates_finds_more_of_the_best() -> None:
-    little, much = (recall_of(IndexConfig(fraction_of_leaves=1.0, reorder_factor=f), k=10) for f in (1, 20))
+    little, much = (recall_of(partitioned(fraction_of_leaves=1.0, reorder_factor=f), k=10) for f in (1, 20))
     assert little + 0.02 < much
     assert much > 0.999

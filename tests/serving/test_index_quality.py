@@ -38,7 +38,7 @@ def test_recall_equals_numpy_over_several_batches_of_queries(sign: int) -> None:
     rng = np.random.default_rng(0)
     candidates = (sign * rng.integers(1, 50, size=(1500, 16))).astype(np.float32)
     queries = rng.integers(1, 50, size=(600, 16)).astype(np.float32)
-    index = ScannIndex(candidates, IndexConfig(fraction_of_leaves=0.15, reorder_factor=1))
+    index = ScannIndex(candidates, IndexConfig(brute_force_below=16, fraction_of_leaves=0.15, reorder_factor=1))
     found = index.search(tf.constant(queries), tf.constant(20))[0].numpy()
     reached = recall(index, ExactIndex(candidates), queries, k=20)
     assert reached == pytest.approx(numpy_recall(candidates, queries, found), abs=1e-6)
@@ -58,7 +58,7 @@ def test_an_index_below_its_target_is_refused() -> None:
         require_recall(column(1, 2, 3, 0), column(1, 2, 3, 4), ONE_QUERY, IndexConfig(recall_k=2, recall_target=0.75))
     assert str(error.value) == (
         "index recall@2 is 0.5000: expected at least 0.75; "
-        "search more leaves (index.fraction_of_leaves) or reorder more (index.reorder_factor)"
+        "search more leaves, --set index.fraction_of_leaves=1, or reorder more, --set index.reorder_factor=50"
     )
 
 

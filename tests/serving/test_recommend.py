@@ -32,7 +32,7 @@ def test_an_answer_holds_the_signature_s_items_with_what_is_shown_of_them(
     assert [row["rank"] for row in answer["items"]] == [1, 2, 3, 4]
     assert [row["item_id"].encode() for row in answer["items"]] == raw["item_ids"].numpy()[0].tolist()
     assert [row["score"] for row in answer["items"]] == raw["scores"].numpy()[0].tolist()
-    assert [row["title"] for row in answer["items"]] == [titles[row["item_id"]] for row in answer["items"]]
+    assert [row["shown"]["title"] for row in answer["items"]] == [titles[row["item_id"]] for row in answer["items"]]
 
 
 def test_history_and_exclusions_reach_the_model(bundle: Bundle) -> None:
