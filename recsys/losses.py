@@ -3,6 +3,7 @@
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
+from recsys.chunked_softmax import cross_entropy
 from recsys.distribution import first_global_row, gather_across_replicas, sum_across_replicas
 
 
@@ -17,6 +18,8 @@ class InBatchSoftmax(tfrs.tasks.Retrieval):
     of weight 0, and q_j is the probability that item j is a candidate of a batch position (Yi et al., "Sampling-bias-
     corrected neural modeling for large corpus item recommendations", RecSys 2019, equation 5). Nothing is clamped, and
     what is left out has softmax weight exactly 0.
+
+    The matrix of logits is never held as a whole (`recsys.chunked_softmax`).
 
     Differs from its parent, `tfrs.tasks.Retrieval`, in: negatives from all replicas, the mean over the global batch
     instead of a sum, exact masks, no floor under q, and `loss_metrics` that receive the loss of each example.
@@ -46,21 +49,26 @@ class InBatchSoftmax(tfrs.tasks.Retrieval):
         Returns:
           Scalar float32. Its sum over replicas is the weighted mean over the global batch.
         """
-        logits = tf.matmul(query_embeddings, gather_across_replicas(candidate_embeddings), transpose_b=True)
-        logits /= self._temperature
+        batch_size = tf.shape(query_embeddings)[0]
+        candidates = gather_across_replicas(candidate_embeddings)
+        all_weights = gather_across_replicas(sample_weight)
+        if candidate_ids is None:  # then a query has only its own row in common with a candidate
+            candidate_ids = tf.range(batch_size) + first_global_row(batch_size)
+        correction = tf.zeros_like(sample_weight)
         if candidate_sampling_probability is not None:
-            logits -= tf.math.log(gather_across_replicas(candidate_sampling_probability))
+            correction = -tf.math.log(candidate_sampling_probability)
 
-        batch_size, num_candidates = tf.shape(logits)[0], tf.shape(logits)[1]
-        positive_column = tf.range(batch_size) + first_global_row(batch_size)
-        is_positive = tf.range(num_candidates) == positive_column[:, tf.newaxis]
-        left_out = gather_across_replicas(sample_weight)[tf.newaxis, :] == 0
-        if candidate_ids is not None:
-            left_out |= gather_across_replicas(candidate_ids) == candidate_ids[:, tf.newaxis]
-        logits = tf.where(left_out & ~is_positive, -float("inf"), logits)
-
-        positive_logit = tf.gather(logits, positive_column, batch_dims=1)
-        losses = tf.reduce_logsumexp(logits, axis=1) - positive_logit
+        share = sample_weight / sum_across_replicas(tf.reduce_sum(sample_weight))
+        loss, losses = cross_entropy(
+            query_embeddings / self._temperature,
+            candidate_embeddings,
+            candidates,
+            positive_bias=correction,
+            bias=tf.where(all_weights > 0, gather_across_replicas(correction), -float("inf")),
+            query_ids=candidate_ids,
+            candidate_ids=gather_across_replicas(candidate_ids),
+            weight=share,
+        )
         for metric in self._loss_metrics:
             metric.update_state(losses, sample_weight=sample_weight)
-        return tf.reduce_sum(losses * sample_weight) / sum_across_replicas(tf.reduce_sum(sample_weight))
+        return loss

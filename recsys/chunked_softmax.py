@@ -1,0 +1,119 @@
+"""Softmax cross-entropy that never holds a matrix of all queries by all candidates.
+
+The rows of the logits are computed a chunk at a time, and with them their share of both gradients, which are kept
+instead of the logits: memory is linear in the batch, and a chunk stays in the processor's cache. The recombination is
+exact, as each row's softmax lies within one chunk (the idea of Dao et al., "FlashAttention", NeurIPS 2022, in one
+dimension).
+"""
+
+import tensorflow as tf
+
+# A chunk has about this many logits, 4 MB.
+_CHUNK_LOGITS = 1 << 20
+_SMALLEST_CHUNK_ROWS = 64
+
+_Rows = tuple[tf.Tensor, ...]
+
+
+def cross_entropy(
+    query: tf.Tensor,
+    positive: tf.Tensor,
+    candidates: tf.Tensor,
+    positive_bias: tf.Tensor,
+    bias: tf.Tensor,
+    query_ids: tf.Tensor,
+    candidate_ids: tf.Tensor,
+    weight: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Computes the weighted cross-entropy of each query's positive against it and all candidates with other ids.
+
+    Args:
+      query: [batch, embedding_dim] float32.
+      positive: [batch, embedding_dim] float32, the embedding of each query's own candidate.
+      candidates: [num_candidates, embedding_dim] float32.
+      positive_bias: [batch] float32, added to the logits of positives.
+      bias: [num_candidates] float32, added to the logits of candidates; -inf leaves a candidate out.
+      query_ids: [batch] int32; a candidate with the id of the query is left out, its positive apart.
+      candidate_ids: [num_candidates] int32.
+      weight: [batch] float32.
+
+    Returns:
+      The weighted sum of losses, a scalar, differentiable with respect to `query`, `positive` and `candidates`; and
+      each row's loss, [batch] float32, which is not.
+    """
+
+    @tf.custom_gradient
+    def run(query: tf.Tensor, positive: tf.Tensor, candidates: tf.Tensor):  # type: ignore[no-untyped-def]
+        rows = (query, positive, positive_bias, query_ids, weight)
+        losses, to_query, to_positive, to_candidates = _loop(rows, candidates, bias, candidate_ids)
+
+        def gradient(upstream: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            return upstream * to_query, upstream * to_positive, upstream * to_candidates
+
+        return (tf.reduce_sum(losses * weight), losses), gradient
+
+    return run(query, positive, candidates)
+
+
+def _loop(rows: _Rows, candidates: tf.Tensor, bias: tf.Tensor, candidate_ids: tf.Tensor) -> _Rows:
+    """Returns losses, and the gradients of their weighted sum to queries, positives and candidates."""
+    batch_size, num_candidates, embedding_dim = _size(rows[0]), _size(candidates), rows[0].shape[1]
+    chunk_rows = _chunk_rows(batch_size, num_candidates)
+    num_chunks = -(-batch_size // chunk_rows)
+    # Rows of zeros, whose weight is 0, fill up the last chunk: all chunks have one shape, as XLA wants it.
+    padding = num_chunks * chunk_rows - batch_size
+    filled = (tf.pad(column, [[0, padding]] + [[0, 0]] * (column.shape.rank - 1)) for column in rows)
+    rows = tuple(tf.reshape(column, [num_chunks, chunk_rows, *column.shape[1:]]) for column in filled)
+
+    def body(number: tf.Tensor, total: tf.Tensor, *arrays: tf.TensorArray) -> tuple[tf.Tensor, ...]:
+        chunk = tuple(column[number] for column in rows)
+        *per_row, to_candidates = _chunk(chunk, candidates, bias, candidate_ids)
+        written = (target.write(number, value) for target, value in zip(arrays, per_row, strict=True))
+        return number + 1, total + to_candidates, *written
+
+    arrays = (tf.TensorArray(tf.float32, num_chunks) for _ in range(3))
+    _, to_candidates, *arrays = tf.while_loop(
+        lambda number, *_: number < num_chunks,
+        body,
+        (0, tf.zeros_like(candidates), *arrays),
+        parallel_iterations=1,
+    )
+    losses, to_query, to_positive = (target.stack() for target in arrays)
+    return (
+        tf.reshape(losses, [-1])[:batch_size],
+        tf.reshape(to_query, [-1, embedding_dim])[:batch_size],
+        tf.reshape(to_positive, [-1, embedding_dim])[:batch_size],
+        to_candidates,
+    )
+
+
+def _size(tensor: tf.Tensor) -> int | tf.Tensor:
+    """The length of axis 0, as a number where it is static."""
+    return tf.shape(tensor)[0] if tensor.shape[0] is None else tensor.shape[0]
+
+
+def _chunk_rows(batch_size: int | tf.Tensor, num_candidates: int | tf.Tensor) -> int | tf.Tensor:
+    if isinstance(batch_size, int) and isinstance(num_candidates, int):
+        return min(batch_size, max(_SMALLEST_CHUNK_ROWS, _CHUNK_LOGITS // num_candidates))
+    return tf.minimum(batch_size, tf.maximum(_SMALLEST_CHUNK_ROWS, _CHUNK_LOGITS // num_candidates))
+
+
+def _chunk(rows: _Rows, candidates: tf.Tensor, bias: tf.Tensor, candidate_ids: tf.Tensor) -> _Rows:
+    """Returns a chunk's losses and gradients: [rows], [rows, dim], [rows, dim], [num_candidates, dim]."""
+    query, positive, positive_bias, query_ids, weight = rows
+    positive_logit = tf.reduce_sum(query * positive, axis=1) + positive_bias
+    logits = tf.matmul(query, candidates, transpose_b=True) + bias
+    logits = tf.where(query_ids[:, tf.newaxis] == candidate_ids, -float("inf"), logits)
+
+    largest = tf.maximum(tf.reduce_max(logits, axis=1), positive_logit)
+    exponential = tf.exp(logits - largest[:, tf.newaxis])
+    positive_exponential = tf.exp(positive_logit - largest)
+    total = tf.reduce_sum(exponential, axis=1) + positive_exponential
+    losses = tf.math.log(total) + largest - positive_logit
+
+    # The gradient of the weighted loss to a logit is weight · (softmax - 1 for the positive). The factors of a row are
+    # applied to the narrow matrices: every pass over the logits costs as much as a product.
+    factor = (weight / total)[:, tf.newaxis]
+    residual = positive_exponential[:, tf.newaxis] * factor - weight[:, tf.newaxis]
+    to_query = factor * tf.matmul(exponential, candidates) + residual * positive
+    return losses, to_query, residual * query, tf.matmul(exponential, factor * query, transpose_a=True)

@@ -1,0 +1,84 @@
+"""The chunked cross-entropy over several chunks, the last of them short, against NumPy in float64."""
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tensorflow as tf
+
+from recsys.chunked_softmax import cross_entropy
+
+# 1,300 × 2,000 logits are three chunks of 524 rows and less.
+BATCH, NUM_CANDIDATES, DIM = 1_300, 2_000, 8
+
+Arrays = dict[str, npt.NDArray[np.float64]]
+
+
+def inputs() -> Arrays:
+    rng = np.random.default_rng(0)
+    bias = rng.normal(size=NUM_CANDIDATES)
+    bias[::50] = -np.inf
+    return {
+        "query": rng.normal(size=(BATCH, DIM)),
+        "positive": rng.normal(size=(BATCH, DIM)),
+        "candidates": rng.normal(size=(NUM_CANDIDATES, DIM)),
+        "positive_bias": rng.normal(size=BATCH),
+        "bias": bias,
+        "query_ids": rng.integers(300, size=BATCH),
+        "candidate_ids": rng.integers(300, size=NUM_CANDIDATES),
+        "weight": rng.uniform(size=BATCH) * (rng.uniform(size=BATCH) > 0.1),
+    }
+
+
+def oracle(a: Arrays) -> list[npt.NDArray[np.float64]]:
+    """The loss, each row's, and the gradients to query, positive and candidates."""
+    logits = a["query"] @ a["candidates"].T + a["bias"]
+    logits[a["query_ids"][:, None] == a["candidate_ids"]] = -np.inf
+    positive = (a["query"] * a["positive"]).sum(axis=1) + a["positive_bias"]
+    total = np.exp(logits).sum(axis=1) + np.exp(positive)
+    losses = np.log(total) - positive
+    residual = np.exp(logits) / total[:, None] * a["weight"][:, None]
+    of_positive = ((np.exp(positive) / total - 1) * a["weight"])[:, None]
+    return [
+        np.asarray((losses * a["weight"]).sum()),
+        losses,
+        residual @ a["candidates"] + of_positive * a["positive"],
+        of_positive * a["query"],
+        residual.T @ a["query"],
+    ]
+
+
+def traced(jit_compile: bool) -> tf.types.experimental.ConcreteFunction:
+    """Loss, losses and gradients as one compiled function of static shapes."""
+    arrays = inputs()
+    dtypes = {name: tf.int32 if name.endswith("ids") else tf.float32 for name in arrays}
+    names = list(arrays)
+
+    @tf.function(
+        jit_compile=jit_compile, input_signature=[tf.TensorSpec(arrays[name].shape, dtypes[name]) for name in names]
+    )
+    def run(*tensors: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        learned = tensors[:3]
+        with tf.GradientTape() as tape:
+            tape.watch(learned)
+            loss, losses = cross_entropy(**dict(zip(names, tensors, strict=True)))
+        return loss, losses, *tape.gradient(loss, learned)
+
+    return run.get_concrete_function()
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_several_chunks_equal_one_softmax(jit_compile: bool) -> None:
+    arrays = inputs()
+    tensors = [tf.constant(a, tf.int32 if name.endswith("ids") else tf.float32) for name, a in arrays.items()]
+    for found, expected in zip(traced(jit_compile)(*tensors), oracle(arrays), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_no_tensor_has_a_row_per_query_and_a_column_per_candidate() -> None:
+    """Memory is linear in the batch: the largest tensor is a chunk of the logits, not all of them."""
+    definition = traced(jit_compile=False).graph.as_graph_def(add_shapes=True)
+    nodes = [*definition.node, *(node for function in definition.library.function for node in function.node_def)]
+    shapes = [shape for node in nodes for shape in node.attr["_output_shapes"].list.shape]
+    largest = max(np.prod([dimension.size for dimension in shape.dim]) for shape in shapes)
+    assert largest == 524 * NUM_CANDIDATES
+    assert largest < BATCH * NUM_CANDIDATES / 2
