@@ -17,9 +17,9 @@ from data_prep.shards import write_shards
 from data_prep.sources import RawTable, read_table
 from data_prep.split import temporal_split
 from data_prep.validate import Validated, unusable_id, validate
-from recsys.artifacts import new_directory, sha256_of, write_json
+from recsys.artifacts import new_directory, refuse_existing, sha256_of, write_json
 from recsys.errors import SourceError
-from recsys.schema import FORMAT_VERSION, SPLITS, Manifest, Schema, Shard, Source
+from recsys.schema import FORMAT_VERSION, SPLITS, Manifest, Schema, Shard, Source, SplitRule
 
 _TOOLS = ("numpy", "pandas", "pyarrow", "recsys", "tensorflow")
 
@@ -44,51 +44,63 @@ def prepare(
       SourceError: the source cannot be used.
       OutputExistsError: `out` exists.
     """
+    refuse_existing(out)
+    raw = _read_interactions(spec, config, tfds_manual_dir)
+    checked = validate(raw.frame, config.interactions, max_bad_fraction)
+    split, rule = temporal_split(checked.interactions["timestamp"].to_numpy(np.int64), config.split)
+    users, items = (
+        _entities(kind, checked, split == 0, entity, config.seed, tfds_manual_dir)
+        for kind, entity in (("user", config.users), ("item", config.items))
+    )
+    sequences = build_sequences(
+        users.rows.get_indexer(pd.Index(checked.interactions["user"])).astype(np.int32),
+        items.rows.get_indexer(pd.Index(checked.interactions["item"])).astype(np.int32),
+        checked.interactions["timestamp"].to_numpy(np.int64),
+        split,
+        config.history_length,
+    )
+    source = Source(spec=spec, fingerprint=raw.fingerprint)
     with new_directory(out) as folder:
-        raw = _read_interactions(spec, config, tfds_manual_dir)
-        checked = validate(raw.frame, config.interactions, max_bad_fraction)
-        interactions = checked.interactions
-        split, rule = temporal_split(interactions["timestamp"].to_numpy(np.int64), config.split)
-        entities = {
-            kind: _entities(kind, checked, split == 0, entity, config.seed, tfds_manual_dir)
-            for kind, entity in (("item", config.items), ("user", config.users))
-        }
-        sequences = build_sequences(
-            entities["user"].rows.get_indexer(pd.Index(interactions["user"])).astype(np.int32),
-            entities["item"].rows.get_indexer(pd.Index(interactions["item"])).astype(np.int32),
-            interactions["timestamp"].to_numpy(np.int64),
-            split,
-            config.history_length,
-        )
-        splits = {
+        return _write(folder, config, source, checked, rule, users, items, sequences)
+
+
+def _write(
+    folder: Path,
+    config: DataConfig,
+    source: Source,
+    checked: Validated,
+    rule: SplitRule,
+    users: Entities,
+    items: Entities,
+    sequences: Sequences,
+) -> Manifest:
+    """Writes all files of a dataset; the manifest, which holds the digests of the others, comes last."""
+    if len(checked.quarantine):
+        _write_table(folder, "quarantine/interactions.parquet", pa.Table.from_pandas(checked.quarantine))
+    manifest = Manifest(
+        format_version=FORMAT_VERSION,
+        schema_=Schema(
+            user_features=users.features, item_features=items.features, history_length=config.history_length
+        ),
+        splits={
             name: write_shards(folder, name, sequences, np.flatnonzero(sequences.split == number))
             for number, name in enumerate(SPLITS)
-        }
-        _write_quarantine(folder, checked)
-        manifest = Manifest(
-            format_version=FORMAT_VERSION,
-            schema_=Schema(
-                user_features=entities["user"].features,
-                item_features=entities["item"].features,
-                history_length=config.history_length,
-            ),
-            splits=splits,
-            items=_write_table(folder, "items/items.parquet", entities["item"].table),
-            users=_write_table(folder, "users/users.parquet", entities["user"].table),
-            vocabularies={
-                name: _write_table(folder, f"vocabulary/{name}.parquet", vocabulary.table())
-                for kind in entities.values()
-                for name, vocabulary in kind.vocabularies.items()
-            },
-            split_rule=rule,
-            quarantine=checked.counts,
-            statistics=_statistics(sequences, entities),
-            seed=config.seed,
-            source=Source(spec=spec, fingerprint=raw.fingerprint),
-            tool_versions={tool: version(tool) for tool in _TOOLS},
-        )
-        write_json(folder / "statistics.json", manifest.statistics)
-        write_json(folder / "manifest.json", manifest.model_dump(mode="json"))
+        },
+        items=_write_table(folder, "items/items.parquet", items.table),
+        users=_write_table(folder, "users/users.parquet", users.table),
+        vocabularies={
+            name: _write_table(folder, f"vocabulary/{name}.parquet", vocabulary.table())
+            for name, vocabulary in (users.vocabularies | items.vocabularies).items()
+        },
+        split_rule=rule,
+        quarantine=checked.counts,
+        statistics=_statistics(sequences, users, items),
+        seed=config.seed,
+        source=source,
+        tool_versions={tool: version(tool) for tool in _TOOLS},
+    )
+    write_json(folder / "statistics.json", manifest.statistics)
+    write_json(folder / "manifest.json", manifest.model_dump(mode="json"))
     return manifest
 
 
@@ -145,22 +157,17 @@ def _write_table(folder: Path, name: str, table: pa.Table) -> Shard:
     return Shard(name=name, num_rows=table.num_rows, sha256=sha256_of(folder / name))
 
 
-def _write_quarantine(folder: Path, checked: Validated) -> None:
-    if len(checked.quarantine):
-        _write_table(folder, "quarantine/interactions.parquet", pa.Table.from_pandas(checked.quarantine))
-
-
-def _statistics(sequences: Sequences, entities: dict[str, Entities]) -> dict[str, Any]:
+def _statistics(sequences: Sequences, users: Entities, items: Entities) -> dict[str, Any]:
     train_users = np.unique(sequences.user_row[sequences.split == 0])
     test_users = np.unique(sequences.user_row[sequences.split == 2])
     train_items = np.unique(sequences.item_row[sequences.split == 0])
     return {
         "interactions": len(sequences.user_row),
-        "users": len(entities["user"].rows),
-        "items": len(entities["item"].rows),
+        "users": len(users.rows),
+        "items": len(items.rows),
         "first_timestamp": int(sequences.timestamp.min()),
         "last_timestamp": int(sequences.timestamp.max()),
         "test_users": len(test_users),
         "test_users_seen_in_train": len(np.intersect1d(test_users, train_users)),
-        "items_without_train_interaction": len(entities["item"].rows) - len(train_items),
+        "items_without_train_interaction": len(items.rows) - len(train_items),
     }

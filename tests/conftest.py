@@ -58,7 +58,7 @@ def tiny_models(tiny_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(scope="session")
-def test_data() -> Path:
+def real_data() -> Path:
     """The folder of real data, RECSYS_TEST_DATA."""
     folder = os.environ.get("RECSYS_TEST_DATA")
     if not folder or not Path(folder).is_dir():

@@ -198,9 +198,9 @@ def test_an_existing_directory_is_refused_and_left_alone(tmp_path: Path) -> None
 
 
 # Forks once per preparation, so that the seconds of importing TensorFlow are spent once. The first is left to finish,
-# the others are killed after shares of its duration.
+# the others are killed as soon as so many files of theirs are seen.
 KILLER = """
-import os, random, signal, sys, time
+import os, signal, sys
 from pathlib import Path
 import data_prep.pipeline, data_prep.config
 
@@ -213,14 +213,20 @@ def start(name):
         os._exit(0)
     return child
 
-began = time.monotonic()
+def files_written(prefix):
+    # os.walk passes over what is renamed while it walks.
+    return sum(len(files) for path, _, files in os.walk(folder) if Path(path).relative_to(folder).parts[:1]
+               and Path(path).relative_to(folder).parts[0].startswith(prefix))
+
 assert os.waitpid(start("whole"), 0)[1] == 0
-duration = time.monotonic() - began
 for trial in range(12):
     child = start(f"killed-{trial}")
-    time.sleep(duration * (trial + random.random()) / 10)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    while files_written(f".killed-{trial}.partial-") < 3 * trial:
+        if os.waitpid(child, os.WNOHANG)[0]:
+            break
+    else:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 """
 
 

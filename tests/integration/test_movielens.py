@@ -22,14 +22,14 @@ def readme_commands() -> dict[str, list[str]]:
 
 
 @pytest.fixture(scope="module")
-def outputs(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def outputs(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What each command printed; all of them ran in a folder of their own."""
     folder = tmp_path_factory.mktemp("movielens")
     (folder / "experiments").symlink_to(ROOT / "experiments")
     environment = os.environ | {"TFDS_DATA_DIR": str(folder / "tfds")}
     printed = {}
     for verb, arguments in readme_commands().items():
-        arguments = [str(test_data / "movielens") if a == "../shared/data/movielens" else a for a in arguments]
+        arguments = [str(real_data / "movielens") if a == "../shared/data/movielens" else a for a in arguments]
         if verb == "train":
             arguments += ["--set", f"train.epochs={EPOCHS}"]
         command = [sys.executable, "-m", "recsys.cli", *arguments]
