@@ -60,6 +60,12 @@ def test_every_next_step_runs(quickstart: tuple[Path, str, float]) -> None:
         assert done.returncode == 0, f"{step}: {done.stderr[-2000:]}"
 
 
+def test_tensorboard_starts() -> None:
+    command = [str(Path(sys.executable).with_name("tensorboard")), "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 def test_it_replaces_only_what_it_made(tmp_path: Path) -> None:
     mine = tmp_path / "quickstart" / "mine.txt"
     mine.parent.mkdir()
