@@ -36,5 +36,5 @@ format: $(READY)
 
 # Needs uv. Keeps what is locked unless UPGRADE=--upgrade.
 lock:
-	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	uv pip compile pyproject.toml --extra beam --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-emit-find-links --no-header --quiet --output-file requirements.lock $(UPGRADE)

@@ -1,120 +1,123 @@
-"""Users and items: raw columns to integer features, a row per entity."""
+"""Users and items: raw columns to integer and float features, a row per entity."""
 
-import re
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from data_prep import features as f
+from data_prep.columns import as_text, one_array
 from data_prep.config import EntityConfig, FeatureConfig
-from data_prep.hashing import bucket, order
-from data_prep.vocabulary import Vocabulary, fit_vocabulary
-from recsys.schema import Feature
+from data_prep.extend import OldDataset
+from data_prep.hashing import order
+from data_prep.vocabulary import Vocabulary, count_values, fit_vocabulary
+from recsys.schema import Feature, NumericFit
 
-_WORD = re.compile(r"\w+")
+Int64s = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Entities:
     """An encoded user or item table.
 
     Attributes:
-      table: the raw id, `train_count`, a column per feature and the `show_…` columns; a row per entity.
+      table: the raw id, `train_count`, a column per feature and the `show_…` columns; a row per entity. Rows stand in
+        the order of a hash, so that breaking ties by row favours nobody.
+      row: [num_entities] int32, the row of each id in the order in which they were given.
       features: their descriptions, the id first.
-      vocabularies: by feature name.
-      rows: the row of each raw id. Rows stand in the order of a hash, so that breaking ties by row favours nobody.
+      vocabularies, numeric_fits: by feature name.
+      coverage: by feature name the share of rows that have a value.
     """
 
     table: pa.Table
-    features: tuple[Feature, ...]
-    rows: "pd.Index[str]"
+    row: npt.NDArray[np.int32]
+    features: list[Feature]
     vocabularies: dict[str, Vocabulary] = field(default_factory=dict)
+    numeric_fits: dict[str, NumericFit] = field(default_factory=dict)
+    coverage: dict[str, float] = field(default_factory=dict)
 
 
 def encode_entities(
-    kind: str, raw: pd.DataFrame, train_ids: "pd.Series[str]", config: EntityConfig, seed: int
+    kind: str,
+    ids: pa.StringArray,
+    raw: pa.Table,
+    train_count: Int64s,
+    config: EntityConfig,
+    seed: int,
+    old: OldDataset | None = None,
 ) -> Entities:
     """Encodes one row per user or item.
 
     Args:
       kind: `user` or `item`, which names the columns.
-      raw: the source columns, indexed by distinct raw ids.
-      train_ids: the raw id of every train interaction; vocabularies are fitted on these.
+      ids: distinct raw ids.
+      raw: their source columns, in the same order; null where nothing is known.
+      train_count: [len(ids)] int64, their train interactions; what is fitted is fitted on those that have some.
       config: the features.
       seed: of the hash that orders the rows.
+      old: the dataset that is extended, whose ids and fits are kept.
     """
-    raw = raw.iloc[order(raw.index.tolist(), seed)]
-    ids = pd.Index(raw.index, dtype=object)
-    id_vocabulary = fit_vocabulary(pd.Index(train_ids, dtype=object), config.num_oov)
-    train_count = pd.Series(id_vocabulary.counts, id_vocabulary.values).reindex(ids, fill_value=0)
-    columns: dict[str, Any] = {
-        kind: pa.array(ids, pa.string()),
-        "train_count": train_count.to_numpy(np.int64),
-        f"{kind}_id": id_vocabulary.encode(ids),
-    }
-    id_feature = Feature(name=f"{kind}_id", type="id", num_ids=id_vocabulary.num_ids, num_oov=config.num_oov)
-    features = [id_feature]
-    vocabularies = {id_feature.name: id_vocabulary}
-    in_train = train_count.to_numpy() > 0
+    by_hash = order(ids, seed)
+    row = np.empty(len(ids), dtype=np.int32)
+    row[by_hash] = np.arange(len(ids), dtype=np.int32)
+    ids, raw, train_count = ids.take(pa.array(by_hash)), raw.take(pa.array(by_hash)), train_count[by_hash]
+    name = f"{kind}_id"
+    vocabulary = fit_vocabulary(ids, train_count, config.num_oov, _old_values(old, name))
+    feature = Feature(name=name, type="id", num_ids=vocabulary.num_ids, num_oov=config.num_oov)
+    columns = {kind: ids, "train_count": train_count, name: vocabulary.encode(ids)}
+    encoded = Entities(pa.table(columns), row, [feature], {name: vocabulary})
     for feature_config in config.features:
-        tokens = _tokens(raw[feature_config.source_column], feature_config)
-        feature, vocabulary, encoded = _encode_feature(tokens, in_train, feature_config)
-        columns[feature.name] = encoded
-        features.append(feature)
-        if vocabulary is not None:
-            vocabularies[feature.name] = vocabulary
-    for name in config.show:
-        columns[f"show_{name}"] = pa.array([_shown(value) for value in raw[name]], pa.string())
-    return Entities(pa.table(columns), tuple(features), ids, vocabularies)
+        column = one_array(raw[feature_config.source_column])
+        _add_feature(encoded, column, train_count > 0, feature_config, old)
+    for shown in config.show:
+        text, _ = as_text(one_array(raw[shown]), shown)
+        encoded.table = encoded.table.append_column(f"show_{shown}", pc.fill_null(text, ""))
+    return encoded
 
 
-def _encode_feature(
-    tokens: list[list[str]], in_train: npt.NDArray[np.bool_], config: FeatureConfig
-) -> tuple[Feature, Vocabulary | None, pa.Array | npt.NDArray[np.int32]]:
-    lengths = [len(row) for row in tokens]
-    flat = pd.Index([token for row in tokens for token in row], dtype=object)
-    if config.type == "text":
-        feature = Feature(
-            name=config.name, type="text", num_ids=1 + config.num_buckets, num_oov=0, max_length=config.max_length
-        )
-        ids = (1 + bucket(flat.tolist(), config.num_buckets)).astype(np.int32)
-        return feature, None, _lists(lengths, ids)
-    vocabulary = fit_vocabulary(flat[np.repeat(in_train, lengths)], config.num_oov)
-    ids = vocabulary.encode(flat)
-    max_length = config.max_length if config.type == "multi_categorical" else 1
-    feature = Feature(
-        name=config.name,
-        type=config.type,
-        num_ids=vocabulary.num_ids,
-        num_oov=config.num_oov,
-        max_length=max_length,
-    )
-    return feature, vocabulary, _lists(lengths, ids) if feature.is_bag else ids
+def _add_feature(
+    encoded: Entities,
+    column: pa.Array,
+    in_train: npt.NDArray[np.bool_],
+    config: FeatureConfig,
+    old: OldDataset | None,
+) -> None:
+    """Adds one feature's column, its description and what was fitted for it."""
+    num_values = num_boundaries = 0
+    if config.type == "timestamp":
+        circles = f.on_circles(column, config)
+        values, present = pa.FixedSizeListArray.from_arrays(circles.ravel(), 4), circles.any(axis=1)
+    elif config.type == "numeric":
+        numbers = f.numbers_of(column, config)
+        fit = (old and old.numeric_fit(config.name)) or f.fit_numeric(numbers[in_train], config)
+        encoded.numeric_fits[config.name] = fit
+        num_boundaries, present = len(fit.boundaries), ~np.isnan(numbers)
+        values = pa.array(f.standardized(numbers, fit) if config.quantiles is None else f.bucketized(numbers, fit))
+    else:
+        tokens = f.tokens_of(column, config)
+        lengths = np.array([len(row) for row in tokens], np.int32)
+        flat = pa.array(chain.from_iterable(tokens), pa.string())
+        if config.type == "text":
+            ids = f.hashed(flat.to_numpy(zero_copy_only=False), config)
+        else:
+            counted = count_values(flat.filter(pa.array(np.repeat(in_train, lengths))))
+            vocabulary = fit_vocabulary(*counted, config.num_oov, _old_values(old, config.name))
+            encoded.vocabularies[config.name] = vocabulary
+            num_values, ids = len(vocabulary.values), vocabulary.encode(flat)
+        present = lengths > 0 if config.type != "categorical" else ids != 0
+        values = pa.array(ids) if config.type == "categorical" else _lists(lengths, ids)
+    encoded.features.append(f.describe(config, num_values, num_boundaries))
+    encoded.table = encoded.table.append_column(config.name, values)
+    encoded.coverage[config.name] = float(np.mean(present))
 
 
-def _tokens(column: "pd.Series[Any]", config: FeatureConfig) -> list[list[str]]:
-    """Divides each value into the tokens that get an id; a single-valued feature has exactly one, perhaps empty."""
-    if config.type == "categorical":
-        return [[_shown(value)] for value in column]
-    if config.type == "text":
-        return [_WORD.findall(_shown(value).lower())[: config.max_length] for value in column]
-    return [_parts(value, config.separator)[: config.max_length] for value in column]
+def _old_values(old: OldDataset | None, feature: str) -> pa.StringArray | None:
+    return None if old is None else old.values(feature)
 
 
-def _parts(value: Any, separator: str | None) -> list[str]:
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return [str(part) for part in value if _shown(part)]
-    parts = [_shown(value)] if separator is None else _shown(value).split(separator)
-    return [part for part in parts if part]
-
-
-def _shown(value: Any) -> str:
-    return "" if value is None or (isinstance(value, float) and np.isnan(value)) else str(value)
-
-
-def _lists(lengths: list[int], ids: npt.NDArray[np.int32]) -> pa.Array:
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+def _lists(lengths: npt.NDArray[np.int32], ids: npt.NDArray[np.int32]) -> pa.Array:
+    offsets = np.r_[0, np.cumsum(lengths)].astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(ids, pa.int32()))

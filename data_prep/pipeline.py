@@ -1,27 +1,39 @@
-"""`recsys prepare`: a raw source to a complete DATASET directory."""
+"""`recsys prepare`: a raw source to a complete DATASET directory, on one machine."""
 
-from importlib.metadata import version
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
 from data_prep.config import DataConfig, EntityConfig
 from data_prep.encode import Entities, encode_entities
+from data_prep.events import EventCollector, Events
+from data_prep.extend import OldDataset, open_old
+from data_prep.filters import apply_filters
+from data_prep.manifest import complete, write_quarantine, write_table
+from data_prep.progress import stage
 from data_prep.sequences import Sequences, build_sequences
 from data_prep.shards import write_shards
-from data_prep.sources import RawTable, read_table
-from data_prep.split import temporal_split
-from data_prep.validate import Validated, unusable_id, validate
-from recsys.artifacts import new_directory, refuse_existing, sha256_of, write_json
-from recsys.errors import SourceError
-from recsys.schema import FORMAT_VERSION, SPLITS, Manifest, Schema, Shard, Source, SplitRule
+from data_prep.split import TEST, TRAIN, split_events, times_of_rows
+from data_prep.statistics import count_entities, describe, profile_users, time_edges
+from data_prep.tables import FirstRows, RawEntities, Tables, open_tables, read_entities, read_interactions
+from data_prep.validate import Quarantine
+from recsys.artifacts import new_directory, refuse_existing
+from recsys.schema import SPLITS, Manifest, SplitRule
 
-_TOOLS = ("numpy", "pandas", "pyarrow", "recsys", "tensorflow")
+
+@dataclass(frozen=True)
+class _Read:
+    """What was read: interactions, and what is known of users and items, `listed` in tables of their own or not."""
+
+    events: Events
+    users: RawEntities
+    items: RawEntities
+    quarantines: list[Quarantine]
 
 
 def prepare(
@@ -30,144 +42,154 @@ def prepare(
     out: Path,
     tfds_manual_dir: Path | None = None,
     max_bad_fraction: float = 0.01,
+    extend: Path | None = None,
 ) -> Manifest:
     """Turns raw interactions into a DATASET.
 
     Args:
-      spec: the interactions' source, as `data_prep.sources.read_table` takes it.
+      spec: the interactions' source, as `data_prep.sources.open_source` takes it.
       config: which column is what.
       out: the directory to make.
       tfds_manual_dir: a folder with the archives that TFDS would download.
-      max_bad_fraction: the fraction of bad rows above which nothing is written.
+      max_bad_fraction: the fraction of bad rows of a table above which nothing is written.
+      extend: a dataset whose ids and fits are kept.
 
     Raises:
       SourceError: the source cannot be used.
+      ConfigError: the dataset to extend has other features.
       OutputExistsError: `out` exists.
     """
     refuse_existing(out)
-    raw = _read_interactions(spec, config, tfds_manual_dir)
-    checked = validate(raw.frame, config.interactions, max_bad_fraction)
-    split, rule = temporal_split(checked.interactions["timestamp"].to_numpy(np.int64), config.split)
-    users, items = (
-        _entities(kind, checked, split == 0, entity, config.seed, tfds_manual_dir)
-        for kind, entity in (("user", config.users), ("item", config.items))
-    )
-    sequences = build_sequences(
-        users.rows.get_indexer(pd.Index(checked.interactions["user"])).astype(np.int32),
-        items.rows.get_indexer(pd.Index(checked.interactions["item"])).astype(np.int32),
-        checked.interactions["timestamp"].to_numpy(np.int64),
-        split,
-        config.history_length,
-    )
-    source = Source(spec=spec, fingerprint=raw.fingerprint)
-    with new_directory(out) as folder:
-        return _write(folder, config, source, checked, rule, users, items, sequences)
+    old = open_old(extend)
+    tables = open_tables(spec, config, tfds_manual_dir)
+    read = _read(tables, config, max_bad_fraction)
+    with stage("filtering and splitting") as progress:
+        events, filtered = apply_filters(read.events, config.filters)
+        by_position = not config.interactions.timestamp
+        split, rule = split_events(events, config.split, config.seed, by_position)
+        if by_position:
+            events = replace(events, timestamp=times_of_rows(events.position, split))
+        progress.advance(len(events))
+    with stage("encoding users and items"):
+        users, user_row = _encoded(
+            "user", events.user_ids, events.user, read.users, split, config.users, config.seed, old
+        )
+        items, item_row = _encoded(
+            "item", events.item_ids, events.item, read.items, split, config.items, config.seed, old
+        )
+    with stage("building histories"):
+        sequences = build_sequences(
+            user_row, item_row, events.timestamp, split, events.label, events.weight, config.history_length
+        )
+    with stage("writing"), new_directory(out) as folder:
+        return _write(folder, config, tables, read, users, items, sequences, rule, filtered)
+
+
+def _read(tables: Tables, config: DataConfig, max_bad_fraction: float) -> _Read:
+    """Reads every table, and refuses those with too many bad rows."""
+    collector = EventCollector()
+    gathered = {"user": FirstRows(sorted(config.users.columns)), "item": FirstRows(sorted(config.items.columns))}
+    quarantines = {name: Quarantine(name) for name in tables.sources}
+    with stage("reading") as progress:
+        for name in ("interactions", "test"):
+            if name not in tables.sources:
+                continue
+            for batch in read_interactions(tables, name, config, quarantines[name]):
+                collector.add(batch, in_test=name == "test")
+                progress.advance(len(batch.timestamp))
+                if name == "interactions":
+                    for kind, entity in (("user", config.users), ("item", config.items)):
+                        if entity.source is None and entity.columns:
+                            gathered[kind].add(getattr(batch, kind), batch.table)
+    entities = {}
+    for kind, entity in (("user", config.users), ("item", config.items)):
+        if entity.source is None:
+            entities[kind] = gathered[kind].entities()
+        else:
+            own = getattr(config.interactions, f"{kind}_id")
+            id_column = own if entity.id is None else entity.id
+            source = tables.sources[f"{kind}s"]
+            entities[kind] = read_entities(source, id_column, entity, quarantines[f"{kind}s"])
+    for quarantine in quarantines.values():
+        quarantine.require_few(max_bad_fraction)
+    return _Read(collector.events(), entities["user"], entities["item"], list(quarantines.values()))
+
+
+def _encoded(
+    kind: str,
+    ids: pa.StringArray,
+    codes: npt.NDArray[np.int32],
+    raw: RawEntities,
+    split: npt.NDArray[np.int8],
+    config: EntityConfig,
+    seed: int,
+    old: OldDataset | None,
+) -> tuple[Entities, npt.NDArray[np.int32]]:
+    """Encodes all users or items, listed or only named by interactions; returns each interaction's row, too."""
+    train_count = np.bincount(codes[split == TRAIN], minlength=len(ids))
+    if config.source is not None:
+        unmet = raw.ids.filter(pc.invert(pc.is_in(raw.ids, value_set=ids)))
+        train_count = np.r_[train_count, np.zeros(len(unmet), np.int64)]
+        all_ids = pa.concat_arrays([ids, unmet])
+    else:
+        all_ids = ids
+    encoded = encode_entities(kind, all_ids, raw.of(all_ids), train_count, config, seed, old)
+    if old is not None:
+        old.require_same(encoded.features)
+    return encoded, encoded.row[codes]
 
 
 def _write(
     folder: Path,
     config: DataConfig,
-    source: Source,
-    checked: Validated,
-    rule: SplitRule,
+    tables: Tables,
+    read: _Read,
     users: Entities,
     items: Entities,
     sequences: Sequences,
+    rule: SplitRule,
+    filtered: dict[str, int],
 ) -> Manifest:
-    """Writes all files of a dataset; the manifest, which holds the digests of the others, comes last."""
-    if len(checked.quarantine):
-        _write_table(folder, "quarantine/interactions.parquet", pa.Table.from_pandas(checked.quarantine))
-    manifest = Manifest(
-        format_version=FORMAT_VERSION,
-        schema_=Schema(
-            user_features=users.features, item_features=items.features, history_length=config.history_length
-        ),
-        splits={
+    """Writes all files of a dataset."""
+    files = {
+        "splits": {
             name: write_shards(folder, name, sequences, np.flatnonzero(sequences.split == number))
             for number, name in enumerate(SPLITS)
         },
-        items=_write_table(folder, "items/items.parquet", items.table),
-        users=_write_table(folder, "users/users.parquet", users.table),
-        vocabularies={
-            name: _write_table(folder, f"vocabulary/{name}.parquet", vocabulary.table())
+        "items": write_table(folder, "items/items.parquet", items.table),
+        "users": write_table(folder, "users/users.parquet", users.table),
+        "vocabularies": {
+            name: write_table(folder, f"vocabulary/{name}.parquet", vocabulary.table())
             for name, vocabulary in (users.vocabularies | items.vocabularies).items()
         },
-        split_rule=rule,
-        quarantine=checked.counts,
-        statistics=_statistics(sequences, users, items),
-        seed=config.seed,
-        source=source,
-        tool_versions={tool: version(tool) for tool in _TOOLS},
-    )
-    write_json(folder / "statistics.json", manifest.statistics)
-    write_json(folder / "manifest.json", manifest.model_dump(mode="json"))
-    return manifest
-
-
-def _read_interactions(spec: str, config: DataConfig, tfds_manual_dir: Path | None) -> RawTable:
-    columns = set(config.interactions.model_dump().values())
-    for entity in (config.items, config.users):
-        if entity.source is None:
-            columns |= entity.columns
-    return read_table(spec, columns, tfds_manual_dir)
-
-
-def _entities(
-    kind: str,
-    checked: Validated,
-    in_train: npt.NDArray[np.bool_],
-    config: EntityConfig,
-    seed: int,
-    tfds_manual_dir: Path | None,
-) -> Entities:
-    """Encodes all users or items: those of the entity table, and those that only interactions name."""
-    ids = pd.Index(checked.interactions[kind], dtype=object)
-    if config.source is None:
-        first = ~ids.duplicated()
-        raw = checked.raw[first].set_axis(ids[first])
-    else:
-        own = _own_table(kind, config.source, config, tfds_manual_dir)
-        raw = own.reindex(own.index.append(ids[~ids.isin(own.index)].unique()))
-    return encode_entities(kind, raw, checked.interactions[kind][in_train], config, seed)
-
-
-def _own_table(kind: str, source: str, config: EntityConfig, tfds_manual_dir: Path | None) -> pd.DataFrame:
-    """Reads an entity table; its index is the raw id.
-
-    Raises:
-      SourceError: an id is missing, holds a line break or comes twice.
-    """
-    column = f"{kind}_id" if config.id is None else config.id
-    table = read_table(source, config.columns | {column}, tfds_manual_dir).frame
-    unusable = unusable_id(table[column], column)
-    if (unusable != "").any():
-        row = int(np.flatnonzero(unusable != "")[0])
-        raise SourceError(f"{source}: {unusable.iloc[row]} in row {row + 1}: expected one usable id per {kind}")
-    ids = pd.Index(table[column].astype(str), dtype=object)
-    if ids.has_duplicates:
-        twice = ids[ids.duplicated()][0]
-        raise SourceError(f"{source} names {column} {twice} twice: expected one row per {kind}")
-    # As objects, or integers would become floats where an id has no row of its own.
-    return table.astype(object).set_axis(ids)
-
-
-def _write_table(folder: Path, name: str, table: pa.Table) -> Shard:
-    (folder / name).parent.mkdir(exist_ok=True)
-    pq.write_table(table, folder / name)
-    return Shard(name=name, num_rows=table.num_rows, sha256=sha256_of(folder / name))
-
-
-def _statistics(sequences: Sequences, users: Entities, items: Entities) -> dict[str, Any]:
-    train_users = np.unique(sequences.user_row[sequences.split == 0])
-    test_users = np.unique(sequences.user_row[sequences.split == 2])
-    train_items = np.unique(sequences.item_row[sequences.split == 0])
-    return {
-        "interactions": len(sequences.user_row),
-        "users": len(users.rows),
-        "items": len(items.rows),
-        "first_timestamp": int(sequences.timestamp.min()),
-        "last_timestamp": int(sequences.timestamp.max()),
-        "test_users": len(test_users),
-        "test_users_seen_in_train": len(np.intersect1d(test_users, train_users)),
-        "items_without_train_interaction": len(items.rows) - len(train_items),
     }
+    return complete(
+        folder,
+        config,
+        tables,
+        features={"user": users.features, "item": items.features},
+        files=files,
+        rule=rule,
+        numeric_fits=users.numeric_fits | items.numeric_fits,
+        quarantine=write_quarantine(folder, read.quarantines),
+        filtered=filtered,
+        statistics=_statistics(config, read, users, items, sequences),
+    )
+
+
+def _statistics(
+    config: DataConfig, read: _Read, users: Entities, items: Entities, sequences: Sequences
+) -> dict[str, Any]:
+    edges = time_edges(int(sequences.timestamp.min()), int(sequences.timestamp.max()))
+    test_start = int(sequences.timestamp[sequences.split == TEST].min())
+    listed_users = None if config.users.source is None else len(read.users.ids)
+    listed_items = None if config.items.source is None else len(read.items.ids)
+    return describe(
+        profile_users(sequences, edges, config.history_length, test_start),
+        edges,
+        config.history_length,
+        count_entities(sequences.user_row, sequences.split, users.table.num_rows, listed_users),
+        count_entities(sequences.item_row, sequences.split, items.table.num_rows, listed_items),
+        {"user": users.coverage, "item": items.coverage},
+        timed=bool(config.interactions.timestamp),
+    )

@@ -1,11 +1,12 @@
 """Writes interactions as column-block TFRecord shards.
 
-A record holds a block of rows: every feature is one raw little-endian buffer. A history is a window on the block's
-`history/values`, where the items of a user who has several rows stand once.
+A record holds a block of rows: every feature is one raw little-endian buffer. A block holds whole users, so that
+consecutive rows of one user are a whole sequence. A history is a window on the block's `history/values`, where the
+items of a user who has several rows stand once.
 """
 
 import math
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,63 +21,117 @@ BLOCK_ROWS = 1024
 _MIN_SHARDS = 8
 _MAX_SHARD_BLOCKS = 256
 
+Int64s = npt.NDArray[np.int64]
+Columns = dict[str, npt.NDArray[np.generic]]
+_LITTLE_ENDIAN = {"timestamp": "<i8", "label": "<f4", "weight": "<f4"}
 
-def write_shards(folder: Path, split: str, sequences: Sequences, rows: npt.NDArray[np.int64]) -> tuple[Shard, ...]:
+
+def write_shards(folder: Path, split: str, sequences: Sequences, rows: Int64s) -> tuple[Shard, ...]:
     """Writes the interactions at `rows` of `sequences` to `folder/interactions/<split>-SSSSS-of-NNNNN.tfrecord`.
 
     Returns:
       The shards, named relative to `folder`. No shard is empty.
     """
     (folder / "interactions").mkdir(exist_ok=True)
-    blocks = np.split(rows, range(BLOCK_ROWS, len(rows), BLOCK_ROWS))
-    num_shards = min(len(blocks), max(_MIN_SHARDS, math.ceil(len(blocks) / _MAX_SHARD_BLOCKS)))
+    layout = Layout.of(len(rows))
+    user = sequences.user_row[rows]
+    new_user = np.r_[True, user[1:] != user[:-1]]
+    block_of_row = layout.blocks(np.maximum.accumulate(np.where(new_user, np.arange(len(rows)), 0)))
+    starts = np.flatnonzero(np.r_[True, block_of_row[1:] != block_of_row[:-1]])
+    ends = np.r_[starts[1:], len(rows)]
+    shard_of_block = layout.shards(block_of_row[starts])
+    used = np.unique(shard_of_block)
     shards = []
-    for number, members in enumerate(np.array_split(np.arange(len(blocks)), num_shards)):
-        name = f"interactions/{split}-{number:05d}-of-{num_shards:05d}.tfrecord"
+    for number, shard in enumerate(used):
+        name = shard_name(split, number, len(used))
+        members = np.flatnonzero(shard_of_block == shard)
         with tf.io.TFRecordWriter(str(folder / name)) as writer:
-            for member in members:
-                writer.write(encode_block(sequences, blocks[member]))
-        num_rows = sum(len(blocks[member]) for member in members)
+            for block in members:
+                writer.write(encode_block(block_columns(sequences, rows[starts[block] : ends[block]])))
+        num_rows = int((ends[members] - starts[members]).sum())
         shards.append(Shard(name=name, num_rows=num_rows, sha256=sha256_of(folder / name)))
     return tuple(shards)
 
 
-def encode_block(sequences: Sequences, rows: npt.NDArray[np.int64]) -> bytes:
-    """Serializes one block as a `tf.train.Example` of raw little-endian buffers.
+@dataclass(frozen=True)
+class Layout:
+    """How a split, sorted by user, is divided: into shards of equal rows, and these into blocks, users kept whole.
 
-    Its features are `user_row`, `item_row` (int32), `timestamp` (int64), and `history/values`, `history/starts`,
-    `history/lengths` (int32).
+    Attributes:
+      num_rows: of the split.
+      num_shards: at most; where one user has the rows of several, some are left out.
+      num_blocks: a multiple of `num_shards`.
+    """
+
+    num_rows: int
+    num_shards: int
+    num_blocks: int
+
+    @classmethod
+    def of(cls, num_rows: int) -> "Layout":
+        """The layout of a split: blocks of at most about `BLOCK_ROWS` rows."""
+        num_blocks = math.ceil(num_rows / BLOCK_ROWS)
+        num_shards = min(num_blocks, max(_MIN_SHARDS, math.ceil(num_blocks / _MAX_SHARD_BLOCKS)))
+        return cls(num_rows, num_shards, math.ceil(num_blocks / num_shards) * num_shards)
+
+    def blocks(self, first_rows: Int64s) -> Int64s:
+        """The blocks of users whose first rows in the split are given."""
+        return first_rows * self.num_blocks // self.num_rows
+
+    def shards(self, blocks: Int64s) -> Int64s:
+        """The shards of blocks."""
+        return blocks * self.num_shards // self.num_blocks
+
+
+def shard_name(split: str, number: int, num_shards: int) -> str:
+    """A shard's file name, relative to the dataset."""
+    return f"interactions/{split}-{number:05d}-of-{num_shards:05d}.tfrecord"
+
+
+def block_columns(sequences: Sequences, rows: Int64s) -> Columns:
+    """The columns of one block.
+
+    Returns:
+      `user_row`, `item_row` (int32), `timestamp` (int64), `label`, `weight` (float32, where there are some), and
+      `history/values`, `history/starts`, `history/lengths` (int32).
     """
     starts, values = _windows(sequences, rows)
-    buffers = {
-        "user_row": sequences.user_row[rows].astype("<i4"),
-        "item_row": sequences.item_row[rows].astype("<i4"),
-        "timestamp": sequences.timestamp[rows].astype("<i8"),
-        "history/values": values.astype("<i4"),
-        "history/starts": starts.astype("<i4"),
-        "history/lengths": (sequences.history_end[rows] - sequences.history_start[rows]).astype("<i4"),
+    columns: Columns = {
+        "user_row": sequences.user_row[rows],
+        "item_row": sequences.item_row[rows],
+        "timestamp": sequences.timestamp[rows],
+        "history/values": values,
+        "history/starts": starts,
+        "history/lengths": sequences.history_end[rows] - sequences.history_start[rows],
     }
+    for name in ("label", "weight"):
+        column = getattr(sequences, name)
+        if column is not None:
+            columns[name] = column[rows]
+    return columns
+
+
+def encode_block(columns: Columns) -> bytes:
+    """Serializes the columns of one block as a `tf.train.Example` of raw little-endian buffers."""
     features = {
-        name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[buffer.tobytes()]))
-        for name, buffer in buffers.items()
+        name: tf.train.Feature(
+            bytes_list=tf.train.BytesList(value=[column.astype(_LITTLE_ENDIAN.get(name, "<i4")).tobytes()])
+        )
+        for name, column in columns.items()
     }
     example = tf.train.Example(features=tf.train.Features(feature=features))
     return bytes(example.SerializeToString(deterministic=True))
 
 
-def _windows(sequences: Sequences, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
-    """Joins the windows of each user's rows in a block into one run of values; returns the new starts, and the runs."""
+def _windows(sequences: Sequences, rows: Int64s) -> tuple[Int64s, npt.NDArray[np.int32]]:
+    """Joins the windows of each user's rows into one run of values; returns the new starts, and the runs."""
     user, start, end = sequences.user_row[rows], sequences.history_start[rows], sequences.history_end[rows]
+    if (start == end).all():
+        return np.zeros_like(start), np.empty(0, np.int32)
     first = np.flatnonzero(np.r_[True, user[1:] != user[:-1]])
     last = np.r_[first[1:], len(rows)] - 1
-    run_starts, run_ends = start[first], end[last]
-    offsets = np.cumsum(run_ends - run_starts) - (run_ends - run_starts)
+    run_start, run_length = start[first], end[last] - start[first]
+    offset = np.cumsum(run_length) - run_length
     run = np.repeat(np.arange(len(first)), last - first + 1)
-    return start - run_starts[run] + offsets[run], np.concatenate(list(_slices(sequences, run_starts, run_ends)))
-
-
-def _slices(
-    sequences: Sequences, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]
-) -> Iterator[npt.NDArray[np.int32]]:
-    for start, end in zip(starts, ends, strict=True):
-        yield sequences.item_row[start:end]
+    positions = np.arange(run_length.sum()) + np.repeat(run_start - offset, run_length)
+    return start - run_start[run] + offset[run], sequences.item_row[positions]

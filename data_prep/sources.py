@@ -1,151 +1,167 @@
-"""Reads a raw table from where it is: CSV or Parquet files, TensorFlow Datasets, the synthetic generator."""
+"""Reads raw tables from where they are, as a stream of batches: files, TensorFlow Datasets, the synthetic generator.
 
+Memory is bounded however large a source is, and no row is lost: each is in a table or among the refused.
+"""
+
+import glob
 import hashlib
-import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from data_prep import synthetic
-from recsys.artifacts import sha256_of
+from data_prep.formats import tfds
+from data_prep.formats.batch import FileFormat, Format, Part, RawBatch, Source
+from data_prep.formats.delimited import Delimited
+from data_prep.formats.generated import PREFIX as SYNTHETIC_PREFIX
+from data_prep.formats.generated import Synthetic
+from data_prep.formats.json_lines import JsonLines
+from data_prep.formats.parquet import Parquet
 from recsys.errors import SourceError
 
-_CSV_SUFFIXES = (".csv", ".csv.gz")
+__all__ = [
+    "Part",
+    "RawBatch",
+    "Source",
+    "check_columns",
+    "fingerprint",
+    "head",
+    "open_source",
+    "read_part",
+    "read_source",
+]
+
+_FILE_FORMATS: dict[str, FileFormat] = {
+    "csv": Delimited(","),
+    "tsv": Delimited("\t"),
+    "jsonl": JsonLines(),
+    "parquet": Parquet(),
+}
+_TFDS = tfds.Tfds()
+_SYNTHETIC = Synthetic()
+FORMATS: dict[str, Format] = {**_FILE_FORMATS, "tfds": _TFDS, "synthetic": _SYNTHETIC}
+
+_SUFFIXES = {
+    ".csv": "csv",
+    ".csv.gz": "csv",
+    ".tsv": "tsv",
+    ".tsv.gz": "tsv",
+    ".jsonl": "jsonl",
+    ".jsonl.gz": "jsonl",
+    ".ndjson": "jsonl",
+    ".ndjson.gz": "jsonl",
+    ".parquet": "parquet",
+}
+_KINDS = ".csv, .tsv, .jsonl (plain or .gz) or .parquet"
 
 
-@dataclass(frozen=True)
-class RawTable:
-    """Raw rows. Text columns hold strings, list columns hold lists, a missing value is None.
-
-    Attributes:
-      frame: the columns that were asked for.
-      fingerprint: changes when the content does.
-    """
-
-    frame: pd.DataFrame
-    fingerprint: str
-
-
-def read_table(spec: str, columns: set[str], tfds_manual_dir: Path | None = None) -> RawTable:
-    """Reads the named columns of a source.
+def open_source(spec: str, tfds_manual_dir: Path | None = None) -> Source:
+    """Finds the files of a source and reads its columns' names.
 
     Args:
-      spec: a path to a CSV file, a Parquet file or a folder of Parquet files, `tfds:NAME[/CONFIG]`, or
-        `synthetic:[key=value,…]`.
-      columns: the columns to read.
+      spec: a CSV, TSV, JSON lines or Parquet file, a folder or a glob of files of one format, `tfds:NAME[/CONFIG]`,
+        or `synthetic:[key=value,…]`.
       tfds_manual_dir: a folder with the archives that TFDS would download.
 
     Raises:
-      SourceError: the source is missing, unreadable or empty, or lacks a column.
+      SourceError: the source is missing, of no known format, or names no columns.
+      ConfigError: an option of the generator is wrong.
     """
-    table = _reader(spec)(spec, columns, tfds_manual_dir)
-    if table.frame.empty:
-        raise SourceError(f"{spec} is empty: expected at least one row")
-    return table
+    if spec.startswith(tfds.PREFIX):
+        return _TFDS.open(spec, tfds_manual_dir)
+    if spec.startswith(SYNTHETIC_PREFIX):
+        return _SYNTHETIC.open(spec)
+    files = _files(spec)
+    formats = {_format(file.name) for file in files}
+    if len(formats) > 1:
+        raise SourceError(f"{spec} mixes {', '.join(sorted(map(str, formats)))}: expected files of one format")
+    (format_name,) = formats
+    if format_name is None:
+        raise SourceError(f"{spec}: expected a name that ends in {_KINDS}, or a folder or glob of such files")
+    parts = tuple(Part(format_name, str(file), number) for number, file in enumerate(files))
+    return _FILE_FORMATS[format_name].open(spec, parts)
 
 
-def _reader(spec: str) -> Callable[[str, set[str], Path | None], RawTable]:
-    if spec.startswith("tfds:"):
-        return _read_tfds
-    if spec.startswith("synthetic:"):
-        return _read_synthetic
+def fingerprint(source: Source) -> str:
+    """Returns a text that changes when the content of the source does."""
+    parts = [FORMATS[part.format].fingerprint(part) for part in source.parts]
+    if source.parts[0].format in _FILE_FORMATS:
+        return hashlib.sha256("".join(parts).encode()).hexdigest()
+    return parts[0]
+
+
+def check_columns(source: Source, columns: Sequence[str]) -> None:
+    """Looks at every part, so that a mistake is found before the first row is read.
+
+    Raises:
+      SourceError: a part lacks a column, or holds it with another type than the first part.
+    """
+    FORMATS[source.parts[0].format].check(source, columns)
+
+
+def read_part(part: Part, columns: Sequence[str]) -> Iterator[RawBatch]:
+    """Reads the columns of one part, in the order of its rows.
+
+    Raises:
+      SourceError: the part lacks a column, or cannot be read to its end.
+    """
+    return FORMATS[part.format].read(part, columns)
+
+
+def read_source(source: Source, columns: Sequence[str]) -> Iterator[RawBatch]:
+    """Reads the columns of all parts, in their order; every batch has the same types.
+
+    Raises:
+      SourceError: as `check_columns` and `read_part`; or there is no row at all.
+    """
+    check_columns(source, columns)
+    return _batches(source, columns)
+
+
+def _batches(source: Source, columns: Sequence[str]) -> Generator[RawBatch, None, None]:
+    is_empty = True
+    for part in source.parts:
+        for batch in read_part(part, columns):
+            is_empty = is_empty and not len(batch.positions) and not batch.refused.num_rows
+            yield batch
+    if is_empty:
+        raise SourceError(f"{source.spec} is empty: expected at least one row")
+
+
+def head(source: Source, columns: Sequence[str], num_rows: int = 1000) -> pa.Table:
+    """Returns the first rows of a source, as many as there are up to `num_rows`; refused ones do not count.
+
+    Raises:
+      SourceError: as `read_source`.
+    """
+    check_columns(source, columns)
+    tables: list[pa.Table] = []
+    missing = num_rows
+    with closing(_batches(source, columns)) as batches:
+        for batch in batches:
+            tables.append(batch.table.slice(0, missing))
+            missing -= tables[-1].num_rows
+            if missing == 0:
+                break
+    return pa.concat_tables(tables)
+
+
+def _files(spec: str) -> list[Path]:
+    """The files that a path, a folder or a glob names, in the order of their names."""
     path = Path(spec)
-    if not path.exists():
-        raise SourceError(f"{spec} is missing: expected a CSV or Parquet file, tfds:NAME or synthetic:")
-    if path.name.endswith(_CSV_SUFFIXES):
-        return _read_csv
-    if path.suffix == ".parquet" or path.is_dir():
-        return _read_parquet
-    raise SourceError(f"{spec}: expected a name that ends in .csv, .csv.gz or .parquet, or a folder of .parquet files")
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        # Others, as _SUCCESS or notes, may lie beside them.
+        found = [file for file in path.iterdir() if file.is_file() and not file.name.startswith((".", "_"))]
+        if tables := [file for file in found if _format(file.name)]:
+            return sorted(tables)
+        raise SourceError(f"{spec} holds no file whose name ends in {_KINDS}")
+    if matches := sorted(Path(match) for match in glob.glob(spec) if Path(match).is_file()):  # noqa: PTH207  may be absolute
+        return matches
+    raise SourceError(f"{spec} is missing: expected a file ({_KINDS}), a folder, a glob, tfds:NAME or synthetic:")
 
 
-def _read_csv(spec: str, columns: set[str], _: Path | None) -> RawTable:
-    try:
-        # Ids stay as written: "007" is no number and "NA" is no missing value.
-        header = pd.read_csv(spec, nrows=0).columns
-        _require(spec, columns, set(header))
-        frame = pd.read_csv(spec, usecols=sorted(columns), dtype=str, keep_default_na=False)
-    except pd.errors.EmptyDataError as error:
-        raise SourceError(f"{spec} is empty: expected a header row") from error
-    except (pd.errors.ParserError, UnicodeDecodeError, OSError, EOFError, zlib.error) as error:
-        raise SourceError(f"{spec} is no readable CSV: {' '.join(str(error).split())}") from error
-    return RawTable(frame, sha256_of(Path(spec)))
-
-
-def _read_parquet(spec: str, columns: set[str], _: Path | None) -> RawTable:
-    path = Path(spec)
-    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
-    if not files:
-        raise SourceError(f"{spec} holds no .parquet file")
-    try:
-        for file in files:
-            _require(str(file), columns, set(pq.read_schema(file).names))
-        table = pa.concat_tables([pq.read_table(file, columns=sorted(columns)) for file in files])
-    except (pa.ArrowInvalid, OSError) as error:
-        raise SourceError(f"{spec} is no readable Parquet: {' '.join(str(error).split())}") from error
-    # pandas would turn an integer column that has nulls into floats, and the id 7 into "7.0".
-    frame = table.to_pandas(integer_object_nulls=True)
-    return RawTable(frame, _joint_fingerprint(files))
-
-
-def _joint_fingerprint(files: list[Path]) -> str:
-    return hashlib.sha256("".join(sha256_of(file) for file in files).encode()).hexdigest()
-
-
-def _read_synthetic(spec: str, columns: set[str], _: Path | None) -> RawTable:
-    frame = synthetic.generate(synthetic.parse_options(spec))
-    _require(spec, columns, set(frame.columns))
-    return RawTable(frame[sorted(columns)], spec)
-
-
-def _read_tfds(spec: str, columns: set[str], manual_dir: Path | None) -> RawTable:
-    import tensorflow_datasets as tfds  # takes seconds to import, and only this source needs it
-
-    tfds.disable_progress_bar()
-    name = spec.removeprefix("tfds:")
-    try:
-        builder = tfds.builder(name)
-        options = {} if manual_dir is None else {"manual_dir": str(manual_dir)}
-        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(**options))
-    except tfds.core.load.DatasetNotFoundError as error:
-        raise SourceError(f"{spec}: no such TensorFlow Datasets builder; `tfds.list_builders()` names them") from error
-    except (OSError, ValueError, tfds.download.DownloadError) as error:
-        reason = " ".join(str(error).split())
-        raise SourceError(
-            f"{spec} cannot be downloaded or prepared ({reason}); without a network name the folder that holds its "
-            "archive, --tfds-manual-dir DIR"
-        ) from error
-    _require(spec, columns, set(builder.info.features))
-    batches = builder.as_dataset(split="train").map(lambda row: {c: row[c] for c in columns}).ragged_batch(8192)
-    parts = [
-        pd.DataFrame({c: _decode(batch[c], builder.info.features[c]) for c in sorted(columns)})
-        for batch in batches.as_numpy_iterator()
-    ]
-    rows = builder.info.splits["train"].num_examples
-    return RawTable(pd.concat(parts, ignore_index=True), f"{builder.info.full_name}, {rows} rows")
-
-
-def _decode(values: Any, feature: Any) -> list[Any]:
-    """Turns bytes into text, class labels into their names and ragged values into lists."""
-    element = getattr(feature, "feature", feature)  # of a Sequence; a plain feature is its own element
-    names = getattr(element, "names", None)  # of a ClassLabel
-
-    def readable(value: Any) -> Any:
-        if isinstance(value, (list, np.ndarray)):
-            return [readable(part) for part in value]
-        if names is not None:
-            return names[value]
-        return value.decode("utf-8") if isinstance(value, bytes) else value
-
-    return [readable(value) for value in (values.to_list() if hasattr(values, "to_list") else values)]
-
-
-def _require(spec: str, columns: set[str], present: set[str]) -> None:
-    if absent := sorted(columns - present):
-        raise SourceError(f"{spec} lacks the columns {', '.join(absent)}: it has {', '.join(sorted(present))}")
+def _format(name: str) -> str | None:
+    return next((kind for suffix, kind in _SUFFIXES.items() if name.lower().endswith(suffix)), None)

@@ -1,89 +1,239 @@
 """Separates rows that can be used from rows that cannot; nothing is dropped silently."""
 
-from dataclasses import dataclass
-from typing import Any
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-import pandas as pd
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from data_prep.config import InteractionsConfig
+from data_prep.columns import Mask, as_numbers, as_text, one_array
+from data_prep.config import FeatureConfig, InteractionsConfig
+from data_prep.moments import Format, to_seconds
+from data_prep.sources import RawBatch
 from recsys.errors import SourceError
+
+_QUARANTINE_COLUMNS = ("position", "reason", "text")
+_BREAKS = "[\r\n\0]"
+Float32s = npt.NDArray[np.float32]
+Int64s = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Validated:
-    """Interactions divided into usable and refused rows.
+class ValidBatch:
+    """The usable rows of a batch.
 
     Attributes:
-      interactions: the usable rows' `user` and `item` (text) and `timestamp` (int64).
-      raw: all columns of the usable rows as they came, in the same order.
-      quarantine: the refused rows as they came, as text, with a `reason` each.
+      user, item: [num_rows] strings.
+      timestamp: [num_rows] int64; the position where the source has no time.
+      position: [num_rows] int64, where each row stands in its source.
+      label, weight: [num_rows] float32, where the source has them.
+      table: all asked columns of the same rows, as they came.
+      quarantine: the refused rows: `position`, `reason`, `text` (of a row without columns) and the columns as text,
+        one that is called like one of these three with `source_` before its name.
     """
 
-    interactions: pd.DataFrame
-    raw: pd.DataFrame
-    quarantine: pd.DataFrame
+    user: pa.StringArray
+    item: pa.StringArray
+    timestamp: Int64s
+    position: Int64s
+    label: Float32s | None
+    weight: Float32s | None
+    table: pa.Table
+    quarantine: pa.Table
+
+
+class _Refusals:
+    """The first reason found against each row."""
+
+    def __init__(self, num_rows: int) -> None:
+        self._codes = np.zeros(num_rows, dtype=np.uint8)
+        self._reasons = [""]
+
+    def add(self, bad: Mask, reason: str) -> None:
+        if bad.any():
+            self._codes[(self._codes == 0) & bad] = len(self._reasons)
+            self._reasons.append(reason)
 
     @property
-    def counts(self) -> dict[str, int]:
-        """Refused rows by reason."""
-        return {str(reason): int(n) for reason, n in self.quarantine["reason"].value_counts().sort_index().items()}
+    def good(self) -> Mask:
+        return self._codes == 0
+
+    def reasons(self) -> list[str]:
+        return [self._reasons[code] for code in self._codes[self._codes > 0]]
 
 
-def validate(frame: pd.DataFrame, columns: InteractionsConfig, max_bad_fraction: float) -> Validated:
-    """Checks every row's ids and timestamp.
+def validate_interactions(batch: RawBatch, columns: InteractionsConfig, format_: Format) -> ValidBatch:
+    """Checks every row's ids, timestamp, label and weight."""
+    refusals = _Refusals(batch.table.num_rows)
+    user = _checked_ids(batch.table, columns.user_id, "user_id", refusals)
+    item = _checked_ids(batch.table, columns.item_id, "item_id", refusals)
+    timestamp = batch.positions
+    if columns.timestamp:
+        column = one_array(batch.table[columns.timestamp])
+        timestamp, unreadable, beyond = to_seconds(column, columns.timestamp, format_)
+        refusals.add(unreadable, "unreadable timestamp")
+        refusals.add(beyond, "timestamp out of range")
+    label = _checked_numbers(batch.table, columns.label, "label", refusals)
+    weight = _checked_numbers(batch.table, columns.weight, "weight", refusals)
+    if weight is not None:
+        refusals.add(weight < 0, "negative weight")
+    good = refusals.good
+    whole = bool(good.all())
+    chosen = slice(None) if whole else good
+    return ValidBatch(
+        user=user if whole else user.filter(pa.array(good)),
+        item=item if whole else item.filter(pa.array(good)),
+        timestamp=timestamp[chosen],
+        position=batch.positions[chosen],
+        label=None if label is None else label[chosen],
+        weight=None if weight is None else weight[chosen],
+        table=batch.table if whole else batch.table.filter(pa.array(good)),
+        quarantine=_quarantined(batch, refusals),
+    )
 
-    Raises:
-      SourceError: more than `max_bad_fraction` of the rows are refused, or all of them.
+
+def validate_entities(
+    batch: RawBatch, id_column: str, features: Sequence[FeatureConfig], known: pa.StringArray
+) -> tuple[pa.StringArray, pa.Table, pa.Table]:
+    """Checks every row's id and numbers.
+
+    Args:
+      batch: the rows.
+      id_column: the id's column.
+      features: content features.
+      known: ids of former batches; of an id that comes twice, only the first row can be used.
+
+    Returns:
+      The usable rows' ids, all their columns as they came, and the refused rows as in `ValidBatch.quarantine`.
     """
-    timestamp = _seconds(frame[columns.timestamp])
-    reason = unusable_id(frame[columns.user_id], "user_id")
-    reason = reason.mask(reason == "", unusable_id(frame[columns.item_id], "item_id"))
-    reason = reason.mask((reason == "") & timestamp.isna(), "unreadable timestamp")
+    refusals = _Refusals(batch.table.num_rows)
+    ids = _checked_ids(batch.table, id_column, id_column, refusals)
+    for feature in features:
+        if feature.type == "numeric":
+            unreadable = as_numbers(one_array(batch.table[feature.source_column]), feature.source_column)[1]
+            refusals.add(unreadable, f"unreadable {feature.source_column}")
+    usable = np.flatnonzero(refusals.good)
+    fresh = np.zeros(len(ids), dtype=bool)
+    fresh[usable[first_positions(ids.take(pa.array(usable)))]] = True
+    repeated = ~fresh | pc.is_in(ids, value_set=known).to_numpy(zero_copy_only=False)
+    refusals.add(repeated & refusals.good, f"repeated {id_column}")
+    good = pa.array(refusals.good)
+    return ids.filter(good), batch.table.filter(good), _quarantined(batch, refusals)
 
-    bad = reason != ""
-    if bad.all() or bad.mean() > max_bad_fraction:
-        worst = ", ".join(f"{n} × {r}" for r, n in reason[bad].value_counts().items())
-        raise SourceError(
-            f"{bad.sum()} of {len(frame)} rows are bad ({worst}): expected at most a fraction of {max_bad_fraction}; "
-            "mend the source or raise --max-bad-fraction"
-        )
-    good = frame[~bad].reset_index(drop=True)
-    interactions = pd.DataFrame(
+
+@dataclass
+class Quarantine:
+    """Refused rows of one table as they gather.
+
+    Attributes:
+      table_name: `interactions`, `test`, `users` or `items`.
+      num_rows: all rows that were read.
+      counts: refused rows by reason.
+    """
+
+    table_name: str
+    num_rows: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    _parts: list[pa.Table] = field(default_factory=list)
+
+    def add(self, refused: pa.Table, num_good: int) -> None:
+        """Takes the refused rows of a batch, and the number of the others."""
+        self.num_rows += num_good + refused.num_rows
+        if refused.num_rows:
+            self.counts.update(refused["reason"].to_pylist())
+            self._parts.append(refused)
+
+    def table(self) -> pa.Table:
+        """All refused rows."""
+        return pa.concat_tables(self._parts)
+
+    def require_few(self, max_bad_fraction: float) -> None:
+        """Raises `SourceError` when more than `max_bad_fraction` of the rows are refused, or all of them."""
+        bad = self.counts.total()
+        if bad and (bad == self.num_rows or bad > max_bad_fraction * self.num_rows):
+            by_count = sorted(self.counts.items(), key=lambda pair: (-pair[1], pair[0]))
+            worst = ", ".join(f"{count} × {reason}" for reason, count in by_count)
+            raise SourceError(
+                f"{bad} of {self.num_rows} rows of the {self.table_name} are bad ({worst}): expected at most a "
+                f"fraction of {max_bad_fraction}; mend the source or raise --max-bad-fraction"
+            )
+
+
+def first_positions(ids: pa.StringArray) -> Int64s:
+    """Where each distinct id stands for the first time, ascending."""
+    codes = ids.dictionary_encode().indices.to_numpy()
+    return np.sort(np.unique(codes, return_index=True)[1])
+
+
+def _checked_ids(table: pa.Table, column: str, name: str, refusals: _Refusals) -> pa.StringArray:
+    text, invalid = as_text(one_array(table[column]), column)
+    refusals.add(invalid, f"invalid UTF-8 in {name}")
+    if text.null_count:
+        refusals.add(text.is_null().to_numpy(zero_copy_only=False), f"missing {name}")
+    refusals.add(
+        pc.fill_null(pc.equal(pc.binary_length(text), 0), False).to_numpy(zero_copy_only=False), f"missing {name}"
+    )
+    # Exported vocabularies are text files with a value per line.
+    if _holds_breaks(text):
+        found = pc.fill_null(pc.match_substring_regex(text, _BREAKS), False).to_numpy(zero_copy_only=False)
+        refusals.add(found, f"line break or NUL in {name}")
+    return text
+
+
+def _holds_breaks(text: pa.StringArray) -> bool:
+    """Looks at the bytes of all values at once, which is much faster than at each value."""
+    data = text.buffers()[2]
+    found = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
+    return bool((found < 14).any())
+
+
+def _checked_numbers(table: pa.Table, column: str | None, name: str, refusals: _Refusals) -> Float32s | None:
+    if column is None:
+        return None
+    numbers, unreadable = as_numbers(one_array(table[column]), column)
+    refusals.add(unreadable, f"unreadable {name}")
+    refusals.add(np.isnan(numbers), f"missing {name}")
+    return numbers.astype(np.float32)
+
+
+def _quarantined(batch: RawBatch, refusals: _Refusals) -> pa.Table:
+    """The reader's refused rows and those of `refusals`, in the order of their positions."""
+    good = refusals.good
+    bad = batch.table.filter(pa.array(~good))
+    names = _free_names(bad.column_names)
+    ours = pa.table(
         {
-            "user": good[columns.user_id].astype(str),
-            "item": good[columns.item_id].astype(str),
-            "timestamp": timestamp[~bad].astype("int64").to_numpy(),
+            "position": batch.positions[~good],
+            "reason": pa.array(refusals.reasons(), pa.string()),
+            "text": pa.nulls(bad.num_rows, pa.string()),
+            **{names[name]: _printable(one_array(bad[name])) for name in bad.column_names},
         }
     )
-    return Validated(interactions, good, frame[bad].astype(str).assign(reason=reason[bad]))
+    if not batch.refused.num_rows:
+        return ours
+    nothing = {names[name]: pa.nulls(batch.refused.num_rows, pa.string()) for name in bad.column_names}
+    theirs = pa.table({name: batch.refused[name] for name in _QUARANTINE_COLUMNS} | nothing)
+    return pa.concat_tables([ours, theirs]).sort_by("position")
 
 
-def unusable_id(column: "pd.Series[Any]", name: str) -> "pd.Series[str]":
-    """Says of each id why it cannot be used; the empty string where it can."""
-    text = column.astype("string")
-    reason = pd.Series("", index=column.index)
-    # Exported vocabularies are text files with a value per line.
-    reason = reason.mask(text.str.contains("[\r\n]", regex=True).fillna(False).astype(bool), f"line break in {name}")
-    return reason.mask(text.isna() | (text.str.len() == 0), f"missing {name}")
+def _free_names(columns: Sequence[str]) -> dict[str, str]:
+    """What the source's columns are called in the quarantine, which has columns of its own."""
+    taken = {*_QUARANTINE_COLUMNS, *columns}
+    names = {name: name for name in columns}
+    for name in sorted(set(columns) & set(_QUARANTINE_COLUMNS)):
+        while names[name] in taken:
+            names[name] = f"source_{names[name]}"
+        taken.add(names[name])
+    return names
 
 
-def _seconds(column: "pd.Series[Any]") -> "pd.Series[Any]":
-    """Reads integers as they are, fractions rounded, and dates as seconds since 1970; else missing.
-
-    Text is read as numbers when at least half of it is numbers, else as ISO 8601 dates: never as a mix of both.
-    """
-    if pd.api.types.is_datetime64_any_dtype(column):
-        return _since_1970(column)
-    numbers = pd.to_numeric(column, errors="coerce")
-    if pd.api.types.is_integer_dtype(numbers):
-        return numbers.astype("Int64")
-    if numbers.notna().mean() < 0.5:
-        dates = pd.to_datetime(column.astype("string"), errors="coerce", utc=True, format="ISO8601")
-        return _since_1970(dates)
-    numbers = numbers.astype("Float64")
-    return numbers.where(numbers.abs() < 2.0**62).round()
-
-
-def _since_1970(dates: "pd.Series[Any]") -> "pd.Series[Any]":
-    epoch = pd.Timestamp(0, tz=dates.dt.tz)
-    return ((dates - epoch) / pd.Timedelta(seconds=1)).astype("Float64").round()
+def _printable(column: pa.Array) -> pa.StringArray:
+    """Any value as text, for a person to read."""
+    shown = (
+        value.decode(errors="replace") if isinstance(value, bytes) else value if value is None else str(value)
+        for value in column.to_pylist()
+    )
+    return pa.array(list(shown), pa.string())

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from data_prep.config import load_data_config
 from data_prep.pipeline import prepare
+from data_prep.schema_files import load_data_config
 from experiments.evaluate import evaluate_run
 from experiments.tables import print_dataset, print_evaluation, print_recommendations, stdout
 from recsys.artifacts import refuse_existing

@@ -9,6 +9,7 @@ from recsys.metrics import NAMES
 from recsys.schema import Manifest
 
 _WITH_INTERVAL = ("recall", "ndcg")
+_LEAKS = ("future_in_train", "validation_pairs_in_train", "test_pairs_in_train", "users_with_ties_across_cuts")
 
 
 def stdout() -> Console:
@@ -30,10 +31,17 @@ def print_dataset(console: Console, manifest: Manifest) -> None:
     features = [f"{f.name} ({f.type}, {f.num_ids:,} ids)" for f in manifest.schema_.item_features]
     table.add_row("item features", ", ".join(features))
     rule = manifest.split_rule
-    table.add_row("split", f"{rule.rule}, validation from {rule.validation_start}, test from {rule.test_start}")
-    refused = ", ".join(f"{count} × {reason}" for reason, count in manifest.quarantine.items())
-    table.add_row("refused rows", refused or "none")
+    cuts = "" if rule.test_start is None else f", validation from {rule.validation_start}, test from {rule.test_start}"
+    table.add_row("split", rule.rule.replace("_", "-") + cuts)
+    leaks = {name.replace("_", " "): count for name in _LEAKS if (count := s["audit"][name])}
+    table.add_row("leak audit", _counted(leaks))
+    table.add_row("filtered rows", _counted(manifest.filtered))
+    table.add_row("refused rows", _counted(manifest.quarantine))
     console.print(table)
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} × {reason}" for reason, count in counts.items() if count) or "none"
 
 
 def print_evaluation(console: Console, result: dict[str, Any]) -> None:

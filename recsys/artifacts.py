@@ -15,9 +15,17 @@ _CHUNK_BYTES = 1 << 20
 
 
 def refuse_existing(path: Path) -> None:
-    """Raises `OutputExistsError` when `path` is already there."""
+    """Refuses an output that cannot be made, before any work is done for it.
+
+    Raises:
+      OutputExistsError: `path` is already there.
+      OutputError: it lies below something that is no directory.
+    """
     if path.exists():
         raise OutputExistsError(f"{path} exists: expected a new directory; choose another name or remove it first")
+    nearest = next(parent for parent in path.absolute().parents if parent.exists())
+    if not nearest.is_dir():
+        raise OutputError(f"{path} cannot be made ({nearest} is a file): expected a place where one may write")
 
 
 @contextmanager

@@ -1,11 +1,18 @@
 """Decodes the column blocks that `data_prep.shards` writes."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import tensorflow as tf
 
-_ROW_COLUMNS = {"user_row": tf.int32, "item_row": tf.int32, "timestamp": tf.int64}
+_DTYPES = {
+    "user_row": tf.int32,
+    "item_row": tf.int32,
+    "timestamp": tf.int64,
+    "label": tf.float32,
+    "weight": tf.float32,
+}
+_ALWAYS_THERE = ("user_row", "item_row", "timestamp")
 _WINDOW_COLUMNS = ("values", "starts", "lengths")
 
 
@@ -14,35 +21,56 @@ def read_blocks(paths: Sequence[Path]) -> tf.data.Dataset:
     return tf.data.TFRecordDataset([str(path) for path in paths])
 
 
-def decode_rows(blocks: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Decodes the single-valued columns of several blocks at once.
+def decode_rows(blocks: tf.Tensor, columns: Collection[str] = _ALWAYS_THERE) -> dict[str, tf.Tensor]:
+    """Decodes single-valued columns of several blocks at once.
 
     Args:
       blocks: [num_blocks] string.
+      columns: which ones; `label` and `weight` are there where the schema says so.
 
     Returns:
-      `user_row`, `item_row` [num_rows] int32 and `timestamp` [num_rows] int64.
+      `user_row`, `item_row` [num_rows] int32, `timestamp` [num_rows] int64, `label`, `weight` [num_rows] float32.
     """
-    return _joined(_parse(blocks, list(_ROW_COLUMNS)), _ROW_COLUMNS)
+    return _joined(_parse(blocks, list(columns)), {name: _DTYPES[name] for name in columns})
 
 
-def decode_rows_and_history(blocks: tf.Tensor, history_length: int) -> dict[str, tf.Tensor]:
-    """As `decode_rows`, and `history`: [num_rows, history_length] int32 item rows, oldest first, then -1."""
+def decode_windows(blocks: tf.Tensor, columns: Collection[str]) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    """As `decode_rows`, with each row's history as a window on the items of all blocks.
+
+    Returns:
+      The columns, with `history/start` and `history/length` [num_rows] int32; and the values that the windows look on,
+      [1 + …] int32 item rows, in front -1 for "no item".
+    """
     names = [f"history/{part}" for part in _WINDOW_COLUMNS]
-    parsed = _parse(blocks, [*_ROW_COLUMNS, *names])
-    columns = _joined(parsed, _ROW_COLUMNS)
+    parsed = _parse(blocks, ["user_row", *(name for name in columns if name != "user_row"), *names])
+    rows = _joined(parsed, {name: _DTYPES[name] for name in columns})
     window = _joined(parsed, dict.fromkeys(names, tf.int32))
 
     values_per_block = tf.strings.length(parsed["history/values"]) // tf.int32.size
     rows_per_block = tf.strings.length(parsed["user_row"]) // tf.int32.size
-    offsets = tf.repeat(tf.cumsum(values_per_block, exclusive=True), rows_per_block)
+    offsets = tf.repeat(1 + tf.cumsum(values_per_block, exclusive=True), rows_per_block)
+    rows["history/start"] = window["history/starts"] + offsets
+    rows["history/length"] = window["history/lengths"]
+    # The -1 in front also serves where a block has no history at all.
+    return rows, tf.concat([[-1], window["history/values"]], axis=0)
+
+
+def take_history(rows: dict[str, tf.Tensor], values: tf.Tensor, history_length: int) -> dict[str, tf.Tensor]:
+    """Replaces the windows of `decode_windows` by `history`: [num_rows, history_length], oldest first, then values[0].
+
+    Apart from decoding, because what it makes is many times larger than what it is made from.
+    """
+    others = {name: column for name, column in rows.items() if not name.startswith("history/")}
     steps = tf.range(history_length)
-    positions = (window["history/starts"] + offsets)[:, tf.newaxis] + steps
-    present = steps < window["history/lengths"][:, tf.newaxis]
-    # A leading -1 stands for "no item", also where a block has no history at all.
-    values = tf.concat([[-1], window["history/values"]], axis=0)
-    columns["history"] = tf.gather(values, tf.where(present, positions + 1, 0))
-    return columns
+    present = steps < rows["history/length"][:, tf.newaxis]
+    positions = tf.where(present, rows["history/start"][:, tf.newaxis] + steps, 0)
+    return {**others, "history": tf.gather(values, positions)}
+
+
+def decode_rows_and_history(blocks: tf.Tensor, history_length: int) -> dict[str, tf.Tensor]:
+    """As `decode_rows`, and `history`: [num_rows, history_length] int32 item rows, oldest first, then -1."""
+    rows, values = decode_windows(blocks, _ALWAYS_THERE)
+    return take_history(rows, values, history_length)
 
 
 def _parse(blocks: tf.Tensor, names: list[str]) -> dict[str, tf.Tensor]:

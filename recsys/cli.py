@@ -67,29 +67,44 @@ def prepare(
     source: Annotated[
         str,
         typer.Argument(
-            help="A .csv, .csv.gz or .parquet file, a folder of .parquet files, tfds:NAME, or synthetic:key=value,…"
+            help="A .csv, .tsv, .jsonl (or .gz of them) or .parquet file, a folder or quoted glob of such files, "
+            "tfds:NAME, or synthetic:key=value,…"
         ),
     ],
-    out: Annotated[Path, typer.Option(help="The dataset directory to make.")],
-    schema: Annotated[Path | None, typer.Option(help="A data.toml that says which column is what.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The dataset directory to make.")] = None,
+    schema: Annotated[
+        Path | None, typer.Option(help="A data.toml that says which column is what, or a shipped one's name: gowalla.")
+    ] = None,
+    infer: Annotated[bool, typer.Option("--infer", help="Only print a first draft of a data.toml for SOURCE.")] = False,
+    extend: Annotated[
+        Path | None, typer.Option(help="A former dataset, whose ids keep their meaning; new values are appended.")
+    ] = None,
     tfds_manual_dir: Annotated[
         Path | None, typer.Option(help="A folder with the archives that TFDS would download.")
     ] = None,
     max_bad_fraction: Annotated[float, typer.Option(help="Fail when more than this share of rows is bad.")] = 0.01,
 ) -> None:
-    """Turns raw interactions into a dataset: vocabularies, a split in time, shards.
+    """Turns raw interactions into a dataset: vocabularies, a split, shards, and a report to look at.
 
     Example: recsys prepare tfds:movielens/latest-small-ratings --out data/ml-small
     """
-    from data_prep.config import load_data_config
+    from data_prep.schema_files import load_data_config
     from recsys.artifacts import refuse_existing
 
+    if infer:
+        from data_prep.infer import infer_data_toml
+
+        print(infer_data_toml(source, tfds_manual_dir), end="")
+        return
+    if out is None:
+        raise ConfigError("--out is missing: expected the dataset directory to make, for example --out data/mine")
     refuse_existing(out)
     config = load_data_config(schema, source)
     from data_prep.pipeline import prepare as run
     from experiments.tables import print_dataset, stdout
 
-    print_dataset(stdout(), run(source, config, out, tfds_manual_dir, max_bad_fraction))
+    print_dataset(stdout(), run(source, config, out, tfds_manual_dir, max_bad_fraction, extend))
+    print(f"{out / 'report.html'} shows it")
 
 
 @app.command()
@@ -196,6 +211,19 @@ def recommend(
     else:
         known = "known" if answer["known"] else "unknown to this model"
         print_recommendations(stdout(), f"For user {user or 'nobody'} ({known})", answer["items"])
+
+
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(help="A benchmark of experiments/benchmarks: input.")],
+) -> None:
+    """Measures our way beside others' on the same work; the last line is the result as JSON.
+
+    Example: recsys bench input
+    """
+    from experiments.benchmarks.harness import run_benchmark
+
+    run_benchmark(name)
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from recsys.artifacts import sha256_of
 from recsys.errors import DatasetError
 from recsys.schema import FORMAT_VERSION, Feature, Manifest, Schema
 
-Features = dict[str, npt.NDArray[np.int32]]
+Features = dict[str, npt.NDArray[np.int32] | npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,12 @@ class Dataset:
 
     @cached_property
     def item_features(self) -> Features:
-        """The catalogue's features, [num_items] or [num_items, max_length] int32 each."""
+        """The catalogue's features, [num_items] or [num_items, max_length] int32, or float32 where dense."""
         return {f.name: _dense(self.items[f.name], f) for f in self.schema.item_features}
 
     @cached_property
     def user_features(self) -> Features:
-        """The users' features, [num_users] or [num_users, max_length] int32 each."""
+        """The users' features, [num_users] or [num_users, max_length] int32, or float32 where dense."""
         return {f.name: _dense(self.users[f.name], f) for f in self.schema.user_features}
 
     @cached_property
@@ -110,11 +110,14 @@ def open_dataset(path: Path) -> Dataset:
         raise DatasetError(f"{file} is damaged ({first_line}); prepare the dataset again") from error
 
 
-def _dense(column: pa.ChunkedArray, feature: Feature) -> npt.NDArray[np.int32]:
-    """Pads a list column with 0 to the feature's width; a plain column is returned as it is."""
-    if not feature.is_bag:
-        return np.asarray(column.to_numpy(), dtype=np.int32)
+def _dense(column: pa.ChunkedArray, feature: Feature) -> npt.NDArray[np.int32] | npt.NDArray[np.float32]:
+    """A feature as a matrix or vector; a list column is padded with 0 to the feature's width."""
     array = column.combine_chunks()
+    if feature.is_dense:
+        values = array.flatten() if pa.types.is_fixed_size_list(array.type) else array
+        return np.asarray(values.to_numpy(), dtype=np.float32).reshape(-1, feature.max_length)
+    if not feature.is_bag:
+        return np.asarray(array.to_numpy(), dtype=np.int32)
     lengths = np.diff(array.offsets.to_numpy())
     dense = np.zeros((len(array), feature.max_length), dtype=np.int32)
     dense[np.arange(feature.max_length) < lengths[:, None]] = array.flatten().to_numpy()

@@ -15,7 +15,9 @@ def make_strategy(config: RuntimeConfig) -> tf.distribute.Strategy:
       ConfigError: the CPU cannot be divided any more, because TensorFlow has already been used in this process.
     """
     if config.strategy == "one_device":
-        return tf.distribute.get_strategy()
+        # Unlike the default strategy this one has the next batch on the GPU before it is asked for.
+        has_gpu = tf.config.list_physical_devices("GPU")
+        return tf.distribute.OneDeviceStrategy("GPU:0") if has_gpu else tf.distribute.get_strategy()
     # Asking for logical devices would set up the CPU as one.
     if config.logical_cpus == 1 and tf.config.list_physical_devices("GPU"):
         return _mirrored(tuple(device.name for device in tf.config.list_logical_devices("GPU")))

@@ -1,62 +1,226 @@
 """DATASET → batches of features for training."""
 
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
 import tensorflow as tf
 
-from recsys.blocks import decode_rows_and_history
+from recsys.block_shuffle import epoch_seed, in_random_order, shuffled_windows
+from recsys.blocks import decode_rows, decode_windows, take_history
 from recsys.dataset import Dataset
+from recsys.errors import ConfigError, DatasetError
 from recsys.feature_tables import FeatureTables
+from recsys.schema import HISTORY
 
-WINDOW_BLOCKS = 64
+_HISTORY_PIECE_ROWS = 4096
+
+_Rows = dict[str, tf.Tensor]
 
 
-def training_batches(dataset: Dataset, batch_size: int, seed: int) -> tf.data.Dataset:
+def training_batches(
+    dataset: Dataset,
+    batch_size: int,
+    seed: int,
+    input_context: tf.distribute.InputContext | None = None,
+    features: Collection[str] | None = None,
+) -> tf.data.Dataset:
     """Yields the train split once, newly shuffled at each iteration, in batches of static shape.
 
-    Files and blocks come in random order; rows are then permuted within a window of `WINDOW_BLOCKS` blocks, about
-    65 thousand rows. The order is the same for one seed. The last batch is filled up with rows of weight 0.
+    Files and blocks come in random order, as `recsys.block_shuffle` has it, and rows are permuted within a window of
+    64 blocks, about 65 thousand rows. One seed, with one global seed of TensorFlow, gives one order. What fills up the
+    last batch has weight 0.
+
+    An iterator's state can be saved by `tf.train.Checkpoint(iterator=…)`; restored, it goes on with the next batch.
 
     Args:
       dataset: what to read.
-      batch_size: rows per batch.
+      batch_size: rows per batch; with `input_context`, of the global batch.
       seed: of the shuffling.
+      input_context: which input worker this is. It then reads every n-th file and yields batches for one replica
+        each. All workers yield equally many, whatever rows they have: collectives would wait for a missing one.
+      features: the features to look up; all by default. Without `history` no history is decoded, without `label` no
+        label.
 
     Returns:
-      Batches of the query and candidate features, and of `user_row`, `item_row` [batch_size] int32 and `weight`
-      [batch_size] float32.
+      Batches of the query and candidate features, [batch] or [batch, max_length] int32, or float32 where dense, and of
+      `user_row`, `item_row` [batch] int32 and `weight`, and where the dataset has some `label`, [batch] float32.
+
+    Raises:
+      DatasetError: there are fewer shards than workers.
+      ConfigError: the global batch cannot be divided among the replicas.
     """
-    tables = FeatureTables(dataset)
-    schema = dataset.schema
-    paths = [str(path) for path in dataset.shard_paths("train")]
-    files = tf.data.Dataset.from_tensor_slices(paths).shuffle(len(paths), seed=seed)
-    blocks = files.interleave(tf.data.TFRecordDataset, cycle_length=min(4, len(paths)))
-    windows = blocks.shuffle(WINDOW_BLOCKS, seed=seed + 1).batch(WINDOW_BLOCKS)
-    seeds = tf.data.Dataset.random(seed=seed + 2, rerandomize_each_iteration=True).batch(2)
+    context = tf.distribute.InputContext() if input_context is None else input_context
+    share = _share_of(context, dataset, batch_size)
+    epoch = _epoch_function(dataset, share, features)
+    # Prefetching ends with the epoch: one that ran ahead to the end would leave no seed to save for the next epoch.
+    batches = epoch_seed(seed, share.worker).flat_map(lambda own: epoch(own).prefetch(tf.data.AUTOTUNE))
+    return batches.apply(tf.data.experimental.assert_cardinality(share.num_batches))
 
-    def permuted(window: tf.Tensor, shuffle_seed: tf.Tensor) -> dict[str, tf.Tensor]:
-        rows = decode_rows_and_history(window, schema.history_length)
-        order = tf.random.experimental.stateless_shuffle(tf.range(tf.shape(rows["user_row"])[0]), shuffle_seed)
-        return {name: tf.gather(rows[name], order) for name in ("user_row", "item_row", "history")}
 
-    def with_features(rows: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        rows = _filled_up(rows, batch_size)
-        query = tables.query(rows["user_row"], rows.pop("history"))
-        return {**rows, **query, **tables.candidate(rows["item_row"])}
+@dataclass(frozen=True)
+class Feed:
+    """What `model.fit` takes: batches without end, and how many of them are an epoch.
 
-    return (
-        tf.data.Dataset.zip(windows, seeds)
-        .map(permuted)
-        .rebatch(batch_size)
-        .map(with_features, num_parallel_calls=tf.data.AUTOTUNE)
-        .apply(tf.data.experimental.assert_cardinality(-(-dataset.manifest.num_rows("train") // batch_size)))
-        .prefetch(tf.data.AUTOTUNE)
+    Attributes:
+      batches: distributed over the strategy's replicas, epoch after epoch.
+      steps_per_epoch: global batches per epoch.
+    """
+
+    batches: tf.data.Dataset | tf.distribute.DistributedDataset
+    steps_per_epoch: int
+
+
+def training_feed(
+    strategy: tf.distribute.Strategy,
+    dataset: Dataset,
+    batch_size: int,
+    seed: int,
+    features: Collection[str] | None = None,
+) -> Feed:
+    """Distributes `training_batches` over a strategy's replicas, without end, so that no epoch starts with a wait.
+
+    The strategy moves each replica's next batch to its device while the one before is learned from. Replicas of one
+    worker get consecutive batches of one pipeline: together the rows that a single replica would get in one batch.
+
+    Raises:
+      DatasetError, ConfigError: as `training_batches`.
+    """
+    steps = []
+
+    def per_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        share = _share_of(context, dataset, batch_size)
+        steps.append(share.num_steps)
+        epoch = _epoch_function(dataset, share, features)
+        return epoch_seed(seed, share.worker).flat_map(epoch).repeat().prefetch(tf.data.AUTOTUNE)
+
+    return Feed(strategy.distribute_datasets_from_function(per_worker), steps[0])
+
+
+@dataclass(frozen=True)
+class _Share:
+    """What one input worker reads and yields in an epoch.
+
+    Attributes:
+      worker: its number.
+      paths: its files.
+      batch_size: rows per replica.
+      num_batches: what it yields.
+      num_filler: rows of weight 0 that fill them up.
+      num_steps: global batches, the same for all workers.
+    """
+
+    worker: int
+    paths: list[str]
+    batch_size: int
+    num_batches: int
+    num_filler: int
+    num_steps: int
+
+
+def _share_of(context: tf.distribute.InputContext, dataset: Dataset, batch_size: int) -> _Share:
+    shards, paths = dataset.manifest.splits["train"], dataset.shard_paths("train")
+    workers, worker = context.num_input_pipelines, context.input_pipeline_id
+    replicas = context.num_replicas_in_sync
+    if len(shards) < workers:
+        raise DatasetError(
+            f"{dataset.path} has {len(shards)} train shards for {workers} input workers: "
+            f"expected a shard or more for each; train with at most {len(shards)} workers"
+        )
+    if batch_size % replicas:
+        raise ConfigError(
+            f"batch_size = {batch_size}: expected a multiple of the {replicas} replicas that share a batch; "
+            f"choose {batch_size - batch_size % replicas or replicas}"
+        )
+    per_replica, local_replicas = batch_size // replicas, replicas // workers
+    rows = [sum(shard.num_rows for shard in shards[number::workers]) for number in range(workers)]
+    num_steps = -(-max(rows) // (per_replica * local_replicas))
+    num_batches = num_steps * local_replicas
+    return _Share(
+        worker=worker,
+        paths=[str(path) for path in paths[worker::workers]],
+        batch_size=per_replica,
+        num_batches=num_batches,
+        num_filler=num_batches * per_replica - rows[worker],
+        num_steps=num_steps,
     )
 
 
-def _filled_up(rows: dict[str, tf.Tensor], batch_size: int) -> dict[str, tf.Tensor]:
-    """Repeats row 0 with weight 0 until the batch is full, and sets the static shape."""
-    size = tf.shape(rows["user_row"])[0]
-    member = tf.range(batch_size)
-    source = tf.where(member < size, member, 0)
-    filled = {name: tf.gather(column, source) for name, column in rows.items()}
-    filled["weight"] = tf.cast(member < size, tf.float32)
-    return filled
+def _epoch_function(
+    dataset: Dataset, share: _Share, features: Collection[str] | None
+) -> Callable[[tf.Tensor], tf.data.Dataset]:
+    """Returns the function from an epoch's seed to its batches."""
+    tables = FeatureTables(dataset, features)
+    schema = dataset.schema
+    with_history = features is None or HISTORY in features
+    columns = ["user_row", "item_row", *(["weight"] if schema.weight else [])]
+    if schema.label and (features is None or "label" in features):
+        columns.append("label")
+
+    def with_features(rows: _Rows) -> _Rows:
+        return {**rows, **tables.user(rows["user_row"]), **tables.candidate(rows["item_row"])}
+
+    def epoch(seed: tf.Tensor) -> tf.data.Dataset:
+        windows = shuffled_windows(share.paths, seed)
+        if with_history:
+            rows = _permuted_with_history(windows, columns, tables, schema.history_length)
+        else:
+            rows = windows.map(
+                lambda blocks, own: _permuted_rows(decode_rows(blocks, columns), own),
+                num_parallel_calls=tf.data.AUTOTUNE,
+            )
+        return filled_batches(rows, share.num_filler, share.batch_size).map(
+            with_features, num_parallel_calls=tf.data.AUTOTUNE
+        )
+
+    return epoch
+
+
+def _permuted_with_history(
+    windows: tf.data.Dataset, columns: list[str], tables: FeatureTables, history_length: int
+) -> tf.data.Dataset:
+    """Yields the columns, [piece] each, and `history` [piece, history_length] int32 item ids.
+
+    In pieces, because the histories of a whole window are so large that allocating them takes longer than making them.
+    """
+
+    def decoded(blocks: tf.Tensor, seed: tf.Tensor) -> tuple[_Rows, tf.Tensor]:
+        rows, values = decode_windows(blocks, columns)
+        return _permuted_rows(rows, seed), tables.item_ids(values)
+
+    def in_pieces(rows: _Rows, values: tf.Tensor) -> tf.data.Dataset:
+        def piece(start: tf.Tensor) -> _Rows:
+            members = {name: column[start : start + _HISTORY_PIECE_ROWS] for name, column in rows.items()}
+            return take_history(members, values, history_length)
+
+        return tf.data.Dataset.range(0, tf.size(rows["user_row"], tf.int64), _HISTORY_PIECE_ROWS).map(piece)
+
+    return windows.map(decoded, num_parallel_calls=tf.data.AUTOTUNE).flat_map(in_pieces)
+
+
+def _permuted_rows(rows: _Rows, seed: tf.Tensor) -> _Rows:
+    order = in_random_order(tf.range(tf.size(rows["user_row"])), seed)
+    return {name: tf.gather(column, order) for name, column in rows.items()}
+
+
+def filled_batches(rows: tf.data.Dataset, num_filler: int, batch_size: int) -> tf.data.Dataset:
+    """Divides pieces of rows into batches of static shape.
+
+    Args:
+      rows: pieces of any number of rows.
+      num_filler: rows of zeros to append, so that the last batch is whole.
+      batch_size: rows per batch.
+
+    Returns:
+      Batches of the same columns, and `weight` [batch] float32: the rows' own or else 1, and 0 for what fills up.
+    """
+    weighted = rows.map(lambda piece: {"weight": tf.ones(tf.shape(piece["user_row"])), **piece})
+
+    def zeros(size: int) -> tf.data.Dataset:
+        spec = weighted.element_spec.items()
+        return tf.data.Dataset.from_tensors(
+            {name: tf.zeros([size, *column.shape[1:]], column.dtype) for name, column in spec}
+        )
+
+    batches, rest = divmod(num_filler, batch_size)
+    filler = zeros(batch_size).repeat(batches).concatenate(zeros(rest))
+    return weighted.concatenate(filler).rebatch(batch_size, drop_remainder=True)

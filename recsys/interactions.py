@@ -1,4 +1,4 @@
-"""All interactions of a dataset in memory, by user and time: what evaluation and serving state are made from."""
+"""All interactions of a dataset in memory, by user, split and time: what evaluation and serving state are made from."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ _BLOCKS_PER_READ = 64
 
 @dataclass(frozen=True)
 class Interactions:
-    """Interactions of all splits, sorted by user, then time, then item row; 17 bytes each.
+    """Interactions of all splits, sorted by user, split, time and item row; 17 bytes each.
 
     Attributes:
       user_row, item_row: [num_rows] int32.
@@ -33,10 +33,12 @@ class Interactions:
 
     @property
     def moment_start(self) -> npt.NDArray[np.int64]:
-        """[num_rows] int64: the first row of the same user with the same timestamp."""
+        """[num_rows] int64: the first row of the same user and split with the same timestamp."""
         positions = np.arange(len(self.user_row))
         new_moment = np.ones(len(positions), dtype=bool)
-        new_moment[1:] = (self.user_row[1:] != self.user_row[:-1]) | (self.timestamp[1:] != self.timestamp[:-1])
+        new_moment[1:] = False
+        for column in (self.user_row, self.split, self.timestamp):
+            new_moment[1:] |= column[1:] != column[:-1]
         return np.maximum.accumulate(np.where(new_moment, positions, 0))
 
 
@@ -50,7 +52,7 @@ def load_interactions(dataset: Dataset) -> Interactions:
                 columns[name].append(values)
             columns["split"].append(np.full(len(rows["user_row"]), number))
     user, item, time, split_of = (np.concatenate(columns[name]) for name in columns)
-    order = np.lexsort((item, time, user))
+    order = np.lexsort((item, time, split_of, user))
     user = user[order]
     num_users, num_items = dataset.users.num_rows, dataset.items.num_rows
     return Interactions(

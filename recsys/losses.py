@@ -56,7 +56,8 @@ class InBatchSoftmax(tfrs.tasks.Retrieval):
             candidate_ids = tf.range(batch_size) + first_global_row(batch_size)
         correction = tf.zeros_like(sample_weight)
         if candidate_sampling_probability is not None:
-            correction = -tf.math.log(candidate_sampling_probability)
+            # What fills up a batch may be an item that is never sampled.
+            correction = tf.where(sample_weight > 0, -tf.math.log(candidate_sampling_probability), 0)
 
         share = sample_weight / sum_across_replicas(tf.reduce_sum(sample_weight))
         loss, losses = cross_entropy(

@@ -2,7 +2,8 @@
 
 Two protocols. `event`: one query per held-out interaction, with the history up to that moment; its item is relevant.
 `user`: one query per user at the cut; all of the user's later items in the split are relevant. In both, an item that
-the user had already taken is neither recommended nor relevant.
+the user had already taken is neither recommended nor relevant. Earlier splits count as the past: where a split is
+drawn by chance, a user has taken all train items before the first validation item.
 """
 
 from dataclasses import dataclass

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 PADDING_ID = 0
 
 USER_ID = "user_id"
@@ -16,7 +16,7 @@ HISTORY = "history"
 
 SPLITS = ("train", "validation", "test")
 
-FeatureType = Literal["id", "categorical", "multi_categorical", "text"]
+FeatureType = Literal["id", "categorical", "multi_categorical", "text", "bucketized", "numeric", "timestamp"]
 
 
 class Frozen(BaseModel):
@@ -30,10 +30,10 @@ class Feature(Frozen):
 
     Attributes:
       name: the key in a batch of features.
-      type: `id` and `categorical` are one integer per row; `multi_categorical` and `text` are `max_length` integers
-        per row, padded with 0.
-      num_ids: rows of its embedding table, padding and out-of-vocabulary rows included.
-      num_oov: out-of-vocabulary rows, at ids 1 … `num_oov`; 0 for hashed text, where every value has a row.
+      type: `id`, `categorical` and `bucketized` are one integer per row; `multi_categorical` and `text` are
+        `max_length` integers per row, padded with 0; `numeric` and `timestamp` are `max_length` floats.
+      num_ids: rows of its embedding table, padding and out-of-vocabulary rows included; 0 for floats.
+      num_oov: out-of-vocabulary rows, at ids 1 … `num_oov`; 0 where every value has a row, as in hashed text.
       max_length: the static width of a row; 1 for single-valued features.
     """
 
@@ -42,6 +42,11 @@ class Feature(Frozen):
     num_ids: int
     num_oov: int
     max_length: int = 1
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether a row is float32 numbers, not ids."""
+        return self.type in ("numeric", "timestamp")
 
     @property
     def is_bag(self) -> bool:
@@ -55,11 +60,19 @@ class Feature(Frozen):
 
 
 class Schema(Frozen):
-    """The features of users and items, ids first, and the width of histories."""
+    """The features of users and items, ids first, and what an interaction holds.
+
+    Attributes:
+      user_features, item_features: the id first.
+      history_length: how many of a user's latest items precede an interaction; 0 for none.
+      label, weight: whether interactions have these float32 columns.
+    """
 
     user_features: tuple[Feature, ...]
     item_features: tuple[Feature, ...]
     history_length: int
+    label: bool = False
+    weight: bool = False
 
     @property
     def user_id(self) -> Feature:
@@ -81,18 +94,37 @@ class Shard(Frozen):
 
 
 class SplitRule(Frozen):
-    """How interactions were divided, and where the cuts fell."""
+    """How interactions were divided, and where the cuts fell.
 
-    rule: Literal["temporal"]
-    validation_fraction: float
-    test_fraction: float
-    validation_start: int
-    test_start: int
+    Attributes:
+      rule: by time, by each user's last two, at random, or as given by the source.
+      seed: of the random choice, and of the hash that orders what has equal timestamps.
+      validation_fraction, test_fraction: where the rule has them.
+      validation_start, test_start: the first timestamps behind the cuts of a temporal split.
+      order: what "earlier" means: the timestamps, or the order of the rows where there are none.
+      ties: what becomes of equal timestamps.
+    """
+
+    rule: Literal["temporal", "leave_one_out", "random", "given"]
+    seed: int
+    validation_fraction: float | None = None
+    test_fraction: float | None = None
+    validation_start: int | None = None
+    test_start: int | None = None
+    order: Literal["timestamp", "row"]
     ties: str
 
 
+class NumericFit(Frozen):
+    """What was learned of a number from train rows: its mean and standard deviation, or its buckets' boundaries."""
+
+    mean: float = 0.0
+    standard_deviation: float = 1.0
+    boundaries: tuple[float, ...] = ()
+
+
 class Source(Frozen):
-    """Where the rows came from."""
+    """Where rows came from."""
 
     spec: str
     fingerprint: str
@@ -102,7 +134,9 @@ class Manifest(Frozen):
     """The content of a dataset's `manifest.json`.
 
     `splits` maps a split to its shards of interactions; `items` and `users` are the tables that interactions point
-    into by row; `vocabularies` map a feature to its file; `quarantine` counts refused rows by reason.
+    into by row; `vocabularies` map a feature to its file; `numeric_fits` map a number to what was learned of it;
+    `quarantine` counts refused rows by reason and `filtered` rows that a filter left out; `sources` are the tables
+    that were read: `interactions`, and where they are of their own `test`, `items` and `users`.
     """
 
     format_version: int
@@ -111,11 +145,13 @@ class Manifest(Frozen):
     items: Shard
     users: Shard
     vocabularies: dict[str, Shard]
+    numeric_fits: dict[str, NumericFit]
     split_rule: SplitRule
     quarantine: dict[str, int]
+    filtered: dict[str, int]
     statistics: dict[str, Any]
     seed: int
-    source: Source
+    sources: dict[str, Source]
     tool_versions: dict[str, str]
 
     def num_rows(self, split: str) -> int:

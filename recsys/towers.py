@@ -15,8 +15,8 @@ class Towers:
     """Both towers of a retrieval model.
 
     Attributes:
-      query: user features [batch] or [batch, max_length] int32 and `history` [batch, history_length] int32 item ids
-        → [batch, embedding_dim] float32.
+      query: user features, [batch] or [batch, max_length] int32, or float32 where dense, and `history`
+        [batch, history_length] int32 item ids where the schema has some → [batch, embedding_dim] float32.
       candidate: item features, likewise → [batch, embedding_dim] float32.
     """
 
@@ -49,18 +49,21 @@ def build_towers(schema: Schema, config: ModelConfig) -> Towers:
       ConfigError: a tower would have no feature.
     """
     item_table = EmbeddingBag(schema.item_id.num_ids, config.embedding_dim, name="item_id_embedding")
-    candidate = _tower("candidate", schema.item_features, config.candidate, config, item_table)
+    candidate = _tower("candidate", schema.item_features, config.candidate, config, item_table, {})
 
     user_table = EmbeddingBag(schema.user_id.num_ids, config.embedding_dim, name="user_id_embedding")
+    encoded = _history(schema, config, item_table) if schema.history_length else {}
+    return Towers(_tower("query", schema.user_features, config.query, config, user_table, encoded), candidate)
+
+
+def _history(schema: Schema, config: ModelConfig, item_table: EmbeddingBag) -> dict[str, tuple[tf.Tensor, tf.Tensor]]:
+    """The input of a user's latest items, and their mean embedding."""
     history = tf.keras.Input((schema.history_length,), dtype=tf.int32, name=HISTORY)
-    history_table = item_table
+    table = item_table
     if not config.history.share_item_table:
-        history_table = EmbeddingBag(schema.item_id.num_ids, config.embedding_dim, name="history_embedding")
+        table = EmbeddingBag(schema.item_id.num_ids, config.embedding_dim, name="history_embedding")
     kept = IdDropout(schema.item_id, config.history.id_dropout, name="history_dropout")(history)
-    query = _tower(
-        "query", schema.user_features, config.query, config, user_table, {HISTORY: (history, history_table(kept))}
-    )
-    return Towers(query, candidate)
+    return {HISTORY: (history, table(kept))}
 
 
 def _tower(
@@ -69,11 +72,11 @@ def _tower(
     tower: TowerConfig,
     model: ModelConfig,
     id_table: EmbeddingBag,
-    encoded: dict[str, tuple[tf.Tensor, tf.Tensor]] | None = None,
+    encoded: dict[str, tuple[tf.Tensor, tf.Tensor]],
 ) -> tf.keras.Model:
     """Sums the embeddings of all features and of what is already `encoded` (name → input and its embedding)."""
-    inputs = {key: symbolic for key, (symbolic, _) in (encoded or {}).items()}
-    parts = [embedding for _, embedding in (encoded or {}).values()]
+    inputs = {key: symbolic for key, (symbolic, _) in encoded.items()}
+    parts = [embedding for _, embedding in encoded.values()]
     id_feature, *content = features
     if tower.use_id:
         inputs[id_feature.name] = _input(id_feature)
@@ -82,8 +85,7 @@ def _tower(
     if tower.content_features:
         for feature in content:
             inputs[feature.name] = _input(feature)
-            table = EmbeddingBag(feature.num_ids, model.embedding_dim, name=feature.name + "_embedding")
-            parts.append(table(inputs[feature.name]))
+            parts.append(_embedding(feature, model.embedding_dim)(inputs[feature.name]))
     if not parts:
         raise ConfigError(
             f"the {name} tower has no feature: expected use_id, or content_features and a schema with some"
@@ -99,6 +101,14 @@ def _tower(
     return tf.keras.Model(inputs, output, name=name)
 
 
+def _embedding(feature: Feature, embedding_dim: int) -> tf.keras.layers.Layer:
+    """A table for ids, a linear map for numbers."""
+    name = feature.name + "_embedding"
+    if feature.is_dense:
+        return tf.keras.layers.Dense(embedding_dim, use_bias=False, name=name)
+    return EmbeddingBag(feature.num_ids, embedding_dim, name=name)
+
+
 def _input(feature: Feature) -> tf.Tensor:
-    shape = (feature.max_length,) if feature.is_bag else ()
-    return tf.keras.Input(shape, dtype=tf.int32, name=feature.name)
+    shape = (feature.max_length,) if feature.is_bag or feature.is_dense else ()
+    return tf.keras.Input(shape, dtype=tf.float32 if feature.is_dense else tf.int32, name=feature.name)

@@ -9,7 +9,7 @@ from recsys.config import ExperimentConfig, RuntimeConfig
 from recsys.dataset import Dataset
 from recsys.distribution import device_names, make_strategy
 from recsys.evaluation import TwoTowerScorer, evaluate, require_rankable
-from recsys.input_pipeline import training_batches
+from recsys.input_pipeline import training_feed
 from recsys.interactions import load_interactions
 from recsys.metrics import split_name
 from recsys.progress import TrainingProgress
@@ -48,13 +48,15 @@ def train(config: ExperimentConfig, runtime: RuntimeConfig, dataset: Dataset, ou
             )
         )
     monitored = f"val_{config.train.validation_metric}"
-    batches = training_batches(dataset, config.train.batch_size, config.train.seed)
+    features = {*towers.query_inputs, *towers.candidate_inputs}
+    feed = training_feed(strategy, dataset, config.train.batch_size, config.train.seed, features)
     validation = ValidationMetric(towers, dataset, config)
     # Whatever can be refused has been by now: a run directory means that training began.
     start_run(out, config, runtime, dataset, device_names(strategy))
     model.fit(
-        batches,
+        feed.batches,
         epochs=config.train.epochs,
+        steps_per_epoch=feed.steps_per_epoch,
         verbose=0,
         callbacks=[
             validation,

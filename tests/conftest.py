@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import tensorflow as tf
 
@@ -13,8 +14,9 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 
-from data_prep.config import load_data_config  # noqa: E402
 from data_prep.pipeline import prepare  # noqa: E402
+from data_prep.schema_files import load_data_config  # noqa: E402
+from data_prep.sources import open_source, read_source  # noqa: E402
 from recsys.config import ExperimentConfig, RuntimeConfig  # noqa: E402
 from recsys.dataset import Dataset, open_dataset  # noqa: E402
 from recsys.run import Run, open_run  # noqa: E402
@@ -40,6 +42,14 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     path = tmp_path_factory.mktemp("datasets") / "tiny"
     prepare(TINY_SOURCE, load_data_config(None, TINY_SOURCE), path)
     return open_dataset(path)
+
+
+@pytest.fixture(scope="session")
+def tiny_rows() -> pd.DataFrame:
+    """What the tiny dataset is made from: the source's rows, of a user's items the first."""
+    batches = read_source(open_source(TINY_SOURCE), ["user_id", "item_id", "timestamp"])
+    rows = pd.concat([batch.table.to_pandas() for batch in batches], ignore_index=True)
+    return rows.drop_duplicates(["user_id", "item_id"], ignore_index=True)
 
 
 @pytest.fixture(scope="session")

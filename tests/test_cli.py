@@ -72,7 +72,10 @@ def test_prepare_reads_a_csv_by_its_schema(shell: Shell, table: Path, tmp_path: 
 def test_a_missing_source_is_one_line(shell: Shell, table: Path, tmp_path: Path) -> None:
     missing = table / "none.csv"
     said = shell.refusal("prepare", missing, "--schema", table / "data.toml", "--out", tmp_path / "out")
-    assert said == f"recsys: {missing} is missing: expected a CSV or Parquet file, tfds:NAME or synthetic:"
+    assert said == (
+        f"recsys: {missing} is missing: expected a file (.csv, .tsv, .jsonl (plain or .gz) or .parquet), a folder, "
+        "a glob, tfds:NAME or synthetic:"
+    )
     assert sorted(tmp_path.iterdir()) == [table]
 
 
@@ -93,7 +96,8 @@ def test_an_empty_table_is_refused(shell: Shell, table: Path, tmp_path: Path) ->
 def test_an_unknown_source_needs_a_schema(shell: Shell, table: Path, tmp_path: Path) -> None:
     source = table / "ratings.csv"
     assert shell.refusal("prepare", source, "--out", tmp_path / "out") == (
-        f"recsys: no schema is known for {source}: say which column is what in a file, --schema data.toml"
+        f"recsys: no schema is known for {source}: say which column is what in a file, --schema data.toml (--infer "
+        "drafts one), or name a shipped one: amazon-beauty, gowalla, movielens, synthetic"
     )
 
 
@@ -131,7 +135,7 @@ def test_a_dataset_of_another_format_is_refused(shell: Shell, tiny_dataset: Data
     config = tmp_path / "any.toml"
     config.touch()
     said = shell.refusal("train", config, "--dataset", copy, "--out", tmp_path / "run")
-    assert said == f"recsys: {copy} has format version 99: expected 1; prepare it again with this release"
+    assert said == f"recsys: {copy} has format version 99: expected 2; prepare it again with this release"
     assert not (tmp_path / "run").exists()
 
 
@@ -178,7 +182,9 @@ def test_a_failed_prepare_leaves_no_parent_folder(shell: Shell, table: Path, tmp
 def test_an_output_below_a_file_is_refused(shell: Shell, table: Path) -> None:
     out = table / "ratings.csv" / "out"
     said = shell.refusal("prepare", table / "ratings.csv", "--schema", table / "data.toml", "--out", out)
-    assert said == f"recsys: {out} cannot be made (File exists): expected a place where one may write"
+    assert said == (
+        f"recsys: {out} cannot be made ({table / 'ratings.csv'} is a file): expected a place where one may write"
+    )
 
 
 @pytest.mark.parametrize("items", [40, 500])

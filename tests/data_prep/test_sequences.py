@@ -1,40 +1,85 @@
-"""Histories against a search through all rows."""
+"""Histories against a search through all rows, in plain Python."""
 
 import numpy as np
-import numpy.typing as npt
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from data_prep.sequences import build_sequences
+from data_prep.sequences import Sequences, build_sequences
 
-Ints = npt.NDArray[np.int32]
-
-
-def brute_force_history(user: Ints, item: Ints, time: Ints, row: int, length: int) -> list[int]:
-    earlier = [(time[j], item[j]) for j in range(len(user)) if user[j] == user[row] and time[j] < time[row]]
-    return [int(i) for _, i in sorted(earlier)][-length:]
-
-
-@pytest.mark.parametrize("length", [1, 3, 1000])
-def test_a_history_is_the_users_latest_earlier_items(length: int) -> None:
-    rng = np.random.default_rng(length)
-    user, item, time = (rng.integers(bound, size=400).astype(np.int32) for bound in (7, 50, 30))
-    split = rng.integers(3, size=400).astype(np.int8)
-    made = build_sequences(user, item, time.astype(np.int64), split, length)
-
-    rows = sorted(zip(user, time, item, strict=True))
-    assert list(zip(made.user_row, made.timestamp, made.item_row, strict=True)) == rows
-    for row in range(400):
-        history = made.item_row[made.history_start[row] : made.history_end[row]].tolist()
-        assert history == brute_force_history(made.user_row, made.item_row, made.timestamp, row, length)
+# user, item, time, split; few values each, so that there are many ties.
+ROWS = st.lists(
+    st.tuples(st.integers(0, 3), st.integers(0, 6), st.integers(-2, 4), st.integers(0, 2)), min_size=1, max_size=50
+)
 
 
-def test_splits_follow_their_rows() -> None:
-    made = build_sequences(
-        np.array([1, 0, 1], np.int32),
-        np.array([5, 6, 7], np.int32),
-        np.array([9, 8, 7]),
-        np.array([2, 1, 0], np.int8),
-        4,
+def build(rows: list[tuple[int, int, int, int]], length: int) -> Sequences:
+    """The number of each row is its label, so that a row can be followed."""
+    user, item, time, split = (np.array(column) for column in zip(*rows, strict=True))
+    return build_sequences(
+        user.astype(np.int32),
+        item.astype(np.int32),
+        time.astype(np.int64),
+        split.astype(np.int8),
+        np.arange(len(rows), dtype=np.float32),
+        -np.arange(len(rows), dtype=np.float32),
+        length,
     )
-    assert made.item_row.tolist() == [6, 7, 5]
-    assert made.split.tolist() == [1, 0, 2]
+
+
+def history_of(rows: list[tuple[int, int, int, int]], row: tuple[int, int, int, int], length: int) -> list[int]:
+    """The user's items of earlier splits, or of the same one at a smaller time: the last `length` of them."""
+    user, _, time, split = row
+    before = [(s, t, i) for u, i, t, s in rows if u == user and (s < split or (s == split and t < time))]
+    return [item for _, _, item in sorted(before)][max(0, len(before) - length) :]
+
+
+@settings(deadline=None)
+@given(ROWS, st.sampled_from([0, 1, 3, 100]))
+def test_a_history_is_what_the_user_did_before(rows: list[tuple[int, int, int, int]], length: int) -> None:
+    made = build(rows, length)
+    assert made.label is not None
+    assert made.weight is not None
+    order = made.label.astype(int).tolist()
+    assert sorted(order) == list(range(len(rows)))
+    assert (made.weight == -made.label).all()
+    # By user, split, time and item row, and equal rows in the order in which they came.
+    assert order == sorted(range(len(rows)), key=lambda n: (rows[n][0], rows[n][3], rows[n][2], rows[n][1], n))
+    columns = (made.user_row, made.item_row, made.timestamp, made.split)
+    assert list(zip(*(column.tolist() for column in columns), strict=True)) == [rows[n] for n in order]
+    for number, start, end in zip(order, made.history_start, made.history_end, strict=True):
+        assert made.item_row[start:end].tolist() == history_of(rows, rows[number], length)
+
+
+def test_later_times_of_an_earlier_split_belong_to_a_history() -> None:
+    """A random split trains on what came after: the state from which one recommends is all of train."""
+    made = build([(0, 1, 9, 0), (0, 2, 5, 2), (0, 3, 7, 1), (0, 4, 7, 2)], 10)
+    windows = zip(made.history_start, made.history_end, strict=True)
+    found = dict(zip(made.item_row.tolist(), (made.item_row[a:b].tolist() for a, b in windows), strict=True))
+    assert found == {1: [], 3: [1], 2: [1, 3], 4: [1, 3, 2]}
+
+
+def test_labels_and_weights_may_be_absent() -> None:
+    ones = np.ones(3, np.int32)
+    made = build_sequences(ones, ones, np.arange(3), np.zeros(3, np.int8), None, None, 2)
+    assert made.label is None
+    assert made.weight is None
+
+
+def test_a_user_with_many_rows_has_windows_not_copies() -> None:
+    length, num_rows = 50, 30_000
+    rng = np.random.default_rng(3)
+    item = rng.integers(1000, size=num_rows).astype(np.int32)
+    time = rng.permutation(num_rows).astype(np.int64)
+    made = build_sequences(np.zeros(num_rows, np.int32), item, time, np.zeros(num_rows, np.int8), None, None, length)
+    in_time = item[np.argsort(time)]
+    np.testing.assert_array_equal(made.item_row, in_time)
+    np.testing.assert_array_equal(made.history_end, np.arange(num_rows))
+    np.testing.assert_array_equal(made.history_start, np.maximum(0, np.arange(num_rows) - length))
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+def test_items_of_one_moment_do_not_precede_each_other(dtype: type) -> None:
+    made = build([(0, item, 5, 0) for item in (3, 1, 2)] + [(0, 9, 6, 0)], 10)
+    assert made.item_row.tolist() == [1, 2, 3, 9]
+    assert (made.history_end - made.history_start).tolist() == [0, 0, 0, 3]

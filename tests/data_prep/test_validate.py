@@ -1,129 +1,215 @@
 """Which rows are refused, why, and what becomes of the others."""
 
-import datetime
+from datetime import date
 from typing import Any
 
-import pandas as pd
+import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep.config import InteractionsConfig
-from data_prep.validate import Validated, validate
+from data_prep.config import FeatureConfig, InteractionsConfig
+from data_prep.sources import RawBatch
+from data_prep.validate import Quarantine, ValidBatch, first_positions, validate_entities, validate_interactions
 from recsys.errors import SourceError
 
 COLUMNS = InteractionsConfig(user_id="who", item_id="what", timestamp="when")
+REFUSED_BY_READER = pa.schema([("position", pa.int64()), ("text", pa.string()), ("reason", pa.string())])
 
 
-def check(who: list[Any], what: list[Any], when: Any, max_bad_fraction: float = 0.99) -> Validated:
-    return validate(pd.DataFrame({"who": who, "what": what, "when": when}), COLUMNS, max_bad_fraction)
+def batch(columns: dict[str, Any], refused: list[dict[str, Any]] | None = None, first: int = 0) -> RawBatch:
+    table = pa.table(columns)
+    taken = {row["position"] for row in refused or []}
+    positions = [p for p in range(first, first + table.num_rows + len(taken)) if p not in taken]
+    return RawBatch(table, np.array(positions, np.int64), pa.Table.from_pylist(refused or [], REFUSED_BY_READER))
 
 
-def seconds(when: Any) -> list[int]:
-    """The timestamps that are accepted."""
-    return check(["u"] * len(when), ["i"] * len(when), when).interactions["timestamp"].tolist()
+def check(who: list[Any], what: list[Any], when: list[Any]) -> ValidBatch:
+    return validate_interactions(batch({"who": who, "what": what, "when": when}), COLUMNS, "number")
 
 
 def test_each_bad_row_is_kept_apart_with_its_reason() -> None:
     checked = check(
-        ["u1", "", None, "u4", "u5", "a\nb", "u7", "", "ok"],
-        ["i1", "i2", "i3", "", None, "i6", "c\rd", "", "ok"],
-        ["1", "2", "3", "4", "5", "6", "7", "soon", "soon"],
+        ["u1", "", None, "u4", "u5", "a\nb", "u7", "", "ok", "a\0", "ok"],
+        ["i1", "i2", "i3", "", None, "i6", "c\rd", "", "ok", "i9", "i10"],
+        ["1", "2", "3", "4", "5", "6", "7", "soon", "soon", "9", "9999999999999999999"],
     )
-    assert checked.interactions[["user", "item", "timestamp"]].to_dict("list") == {
-        "user": ["u1"],
-        "item": ["i1"],
-        "timestamp": [1],
+    assert checked.user.to_pylist() == ["u1"]
+    assert checked.item.to_pylist() == ["i1"]
+    assert (checked.timestamp.tolist(), checked.position.tolist()) == ([1], [0])
+    assert checked.quarantine.to_pydict() == {
+        "position": list(range(1, 11)),
+        "reason": [
+            "missing user_id",
+            "missing user_id",
+            "missing item_id",
+            "missing item_id",
+            "line break or NUL in user_id",
+            "line break or NUL in item_id",
+            "missing user_id",
+            "unreadable timestamp",
+            "line break or NUL in user_id",
+            "timestamp out of range",
+        ],
+        "text": [None] * 10,
+        "who": ["", None, "u4", "u5", "a\nb", "u7", "", "ok", "a\0", "ok"],
+        "what": ["i2", "i3", "", None, "i6", "c\rd", "", "ok", "i9", "i10"],
+        "when": ["2", "3", "4", "5", "6", "7", "soon", "soon", "9", "9999999999999999999"],
     }
-    assert checked.quarantine["reason"].tolist() == [
-        "missing user_id",
-        "missing user_id",
-        "missing item_id",
-        "missing item_id",
-        "line break in user_id",
-        "line break in item_id",
-        "missing user_id",
-        "unreadable timestamp",
-    ]
-    assert checked.quarantine["when"].tolist() == ["2", "3", "4", "5", "6", "7", "soon", "soon"]
-    assert checked.counts == {
-        "line break in item_id": 1,
-        "line break in user_id": 1,
-        "missing item_id": 2,
-        "missing user_id": 3,
-        "unreadable timestamp": 1,
+
+
+def test_labels_and_weights_must_be_numbers_and_weights_not_negative() -> None:
+    columns = InteractionsConfig(label="stars", weight="times")
+    raw = {
+        "user_id": list("abcdefg"),
+        "item_id": list("tuvwxyz"),
+        "timestamp": range(7),
+        "stars": pa.array([1.5, float("nan"), None, float("inf"), -2, 3, 4]),
+        "times": pa.array(["1", "1", "1", "1", "0", "-0.5", ""]),
     }
+    checked = validate_interactions(batch(raw), columns, "number")
+    assert checked.label is not None
+    assert checked.weight is not None
+    assert (checked.label.dtype, checked.weight.dtype) == (np.float32, np.float32)
+    assert (checked.label.tolist(), checked.weight.tolist()) == ([1.5, -2], [1, 0])
+    reasons = ["missing label", "missing label", "unreadable label", "negative weight", "missing weight"]
+    assert checked.quarantine["reason"].to_pylist() == reasons
+    assert checked.quarantine["stars"].to_pylist() == ["nan", None, "inf", "3.0", "4.0"]
+
+
+def test_a_number_beyond_single_precision_is_unreadable() -> None:
+    columns = InteractionsConfig(label="stars")
+    raw = {"user_id": ["a", "b"], "item_id": ["a", "b"], "timestamp": [1, 2], "stars": [1e300, 1.0]}
+    checked = validate_interactions(batch(raw), columns, "number")
+    assert checked.quarantine["reason"].to_pylist() == ["unreadable label"]
 
 
 def test_ids_become_text_and_other_columns_stay() -> None:
-    frame = pd.DataFrame({"who": pd.Series([7, None], dtype=object), "what": [1, 2], "when": [5, 6], "stars": [4, 5]})
-    checked = validate(frame, COLUMNS, 0.5)
-    assert checked.interactions[["user", "item"]].to_dict("list") == {"user": ["7"], "item": ["1"]}
-    assert checked.raw.to_dict("list") == {"who": [7], "what": [1], "when": [5], "stars": [4]}
+    raw = {"who": [7.0, None, 7.5], "what": [1, 2, 2**60 + 1], "when": [5, 6, 7], "stars": [[4], [5], [6]]}
+    checked = validate_interactions(batch(raw), COLUMNS, "number")
+    assert checked.user.to_pylist() == ["7", "7.5"]
+    assert checked.item.to_pylist() == ["1", "1152921504606846977"]
+    assert checked.table["stars"].to_pylist() == [[4], [6]]
+    assert checked.table["who"].to_pylist() == [7.0, 7.5]
 
 
-@pytest.mark.parametrize(
-    ("when", "expected"),
-    [
-        (["1970-01-02", "1970-01-01T00:00:07Z", "1970-01-01 01:00:00+01:00", "12.6"], [86_400, 7, 0]),
-        (["nan", "inf", "1e400", "-inf", "9", "12.6", "2020-01-01"], [9, 13]),
-        ([1.0, float("nan"), float("inf"), -3.0], [1, -3]),
-        (pd.to_datetime(["1970-01-02", "NaT"]), [86_400]),
-        (pd.to_datetime(["1970-01-02 01:00", "NaT"]).tz_localize("Europe/Berlin"), [86_400]),
-        ([datetime.date(1970, 1, 3), None], [2 * 86_400]),
-    ],
-)
-def test_timestamps_are_seconds_since_1970(when: Any, expected: list[int]) -> None:
-    assert seconds(when) == expected
+def test_bytes_that_are_no_utf8_are_refused_and_shown_as_far_as_they_go() -> None:
+    checked = check([b"a", b"a\xff", b"c"], [b"x", b"y", b"\xfe"], [1, 2, 3])
+    assert checked.user.to_pylist() == ["a"]
+    assert checked.quarantine["reason"].to_pylist() == ["invalid UTF-8 in user_id", "invalid UTF-8 in item_id"]
+    assert checked.quarantine["who"].to_pylist() == ["a\ufffd", "c"]
 
 
-def test_large_integer_timestamps_keep_their_order() -> None:
-    """Nanoseconds do not fit a float: neighbours must not become ties."""
-    assert seconds([1_700_000_000_000_000_001, 1_700_000_000_000_000_003]) == [
-        1_700_000_000_000_000_001,
-        1_700_000_000_000_000_003,
+def test_large_integer_timestamps_stay_exact_beside_a_bad_one() -> None:
+    moments = [1_700_000_000_000_000_001, 1_700_000_000_000_000_003]
+    checked = check(["u"] * 3, ["i"] * 3, [str(moments[0]), "", str(moments[1])])
+    assert checked.timestamp.tolist() == moments
+
+
+def test_dates_are_read_and_a_source_without_time_has_its_positions() -> None:
+    raw = batch({"who": ["a", "", "c"], "what": ["x"] * 3, "when": [date(1970, 1, 2), None, None]}, first=40)
+    assert validate_interactions(raw, COLUMNS, "iso8601").timestamp.tolist() == [86_400]
+    without = InteractionsConfig(user_id="who", item_id="what", timestamp=False)
+    assert validate_interactions(raw, without, "number").timestamp.tolist() == [40, 42]
+
+
+def test_rows_that_the_reader_refused_stand_among_the_others() -> None:
+    refused = [{"position": position, "text": "a,b", "reason": "wrong number of columns"} for position in (1, 3)]
+    checked = validate_interactions(
+        batch({"who": ["a", "", "c"], "what": ["x"] * 3, "when": ["1"] * 3}, refused), COLUMNS, "number"
+    )
+    assert checked.position.tolist() == [0, 4]
+    assert checked.quarantine.select(["position", "reason", "text", "what"]).to_pydict() == {
+        "position": [1, 2, 3],
+        "reason": ["wrong number of columns", "missing user_id", "wrong number of columns"],
+        "text": ["a,b", None, "a,b"],
+        "what": [None, "x", None],
+    }
+
+
+def test_of_an_entity_only_the_first_row_is_used_also_across_batches() -> None:
+    price = FeatureConfig(name="price", type="numeric")
+    raw = batch({"sku": ["a", "b", "a", "", "old", "c", "c"], "price": ["1", "x", "2", "3", "4", "y", "5"]})
+    ids, table, refused = validate_entities(raw, "sku", [price], pa.array(["old"]))
+    assert ids.to_pylist() == ["a", "c"]
+    assert table.to_pydict() == {"sku": ["a", "c"], "price": ["1", "5"]}
+    assert list(zip(refused["position"].to_pylist(), refused["reason"].to_pylist(), strict=True)) == [
+        (1, "unreadable price"),
+        (2, "repeated sku"),
+        (3, "missing sku"),
+        (4, "repeated sku"),
+        (5, "unreadable price"),
     ]
 
 
+def test_first_positions_ascend() -> None:
+    assert first_positions(pa.array(["b", "a", "b", "c", "a"])).tolist() == [0, 1, 3]
+
+
+def quarantine(reasons: list[str], num_good: int) -> Quarantine:
+    made = Quarantine("interactions")
+    made.add(pa.table({"reason": pa.array(reasons, pa.string())}), num_good)
+    return made
+
+
 def test_too_many_bad_rows_are_refused() -> None:
+    found = quarantine(["missing user_id", "unreadable timestamp", "missing user_id"], num_good=1)
     with pytest.raises(SourceError) as error:
-        check(["u", "", "", "u"], ["i", "i", "i", "i"], ["1", "2", "3", "soon"], max_bad_fraction=0.5)
+        found.require_few(0.5)
     assert str(error.value) == (
-        "3 of 4 rows are bad (2 × missing user_id, 1 × unreadable timestamp): expected at most a fraction of 0.5; "
-        "mend the source or raise --max-bad-fraction"
+        "3 of 4 rows of the interactions are bad (2 × missing user_id, 1 × unreadable timestamp): "
+        "expected at most a fraction of 0.5; mend the source or raise --max-bad-fraction"
     )
 
 
-def test_the_limit_itself_is_accepted() -> None:
-    assert len(check(["u", ""], ["i", "i"], [1, 2], max_bad_fraction=0.5).interactions) == 1
+def test_the_limit_itself_is_accepted_and_no_bad_row_is_always_few() -> None:
+    quarantine(["missing user_id"], num_good=1).require_few(0.5)
+    quarantine([], num_good=0).require_few(0.0)
 
 
 def test_a_table_of_only_bad_rows_is_refused_whatever_the_limit() -> None:
     with pytest.raises(SourceError) as error:
-        check(["u"], ["i"], ["soon"], max_bad_fraction=1.0)
+        quarantine(["unreadable timestamp"], num_good=0).require_few(1.0)
     assert str(error.value) == (
-        "1 of 1 rows are bad (1 × unreadable timestamp): expected at most a fraction of 1.0; "
-        "mend the source or raise --max-bad-fraction"
+        "1 of 1 rows of the interactions are bad (1 × unreadable timestamp): "
+        "expected at most a fraction of 1.0; mend the source or raise --max-bad-fraction"
     )
 
 
-@settings(deadline=None)  # other work may share the machine
+def test_a_quarantine_gathers_batches() -> None:
+    made = quarantine(["a"], num_good=3)
+    made.add(pa.table({"reason": pa.array(["b", "a"])}), 2)
+    assert (made.num_rows, dict(made.counts)) == (8, {"a": 2, "b": 1})
+    assert made.table()["reason"].to_pylist() == ["a", "b", "a"]
+
+
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(
             st.sampled_from(["", None, "a", "b\n", "c"]),
             st.sampled_from(["", None, "x", "y\r", "z"]),
             st.sampled_from(["1", "1", "-5", "", None, "2020-01-01"]),
+            st.sampled_from(["1", "0", "-1", "", None, "x"]),
         ),
         min_size=1,
         max_size=30,
     )
 )
-def test_every_row_is_kept_or_quarantined(rows: list[tuple[str | None, str | None, str | None]]) -> None:
-    rows = [*rows, *[("a", "x", "1")] * len(rows)]
-    who, what, when = (list(column) for column in zip(*rows, strict=True))
-    checked = check(who, what, when, max_bad_fraction=1.0)
-    good = [(u, i) for u, i, t in rows if u in ("a", "c") and i in ("x", "z") and t in ("1", "-5")]
-    assert list(zip(checked.interactions["user"], checked.interactions["item"], strict=True)) == good
-    assert len(checked.interactions) + len(checked.quarantine) == len(rows)
-    assert sum(checked.counts.values()) == len(checked.quarantine)
+def test_every_row_is_kept_or_quarantined(rows: list[tuple[str | None, ...]]) -> None:
+    names = ("who", "what", "when", "weight")
+    raw = {name: pa.array(column, pa.string()) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
+    checked = validate_interactions(batch(raw), COLUMNS.model_copy(update={"weight": "weight"}), "number")
+    good = [
+        position
+        for position, (who, what, when, weight) in enumerate(rows)
+        if who in ("a", "c") and what in ("x", "z") and when in ("1", "-5") and weight in ("0", "1")
+    ]
+    assert checked.position.tolist() == good
+    assert checked.user.to_pylist() == [rows[position][0] for position in good]
+    bad = checked.quarantine
+    assert sorted(good + bad["position"].to_pylist()) == list(range(len(rows)))
+    kept_apart = zip(*(bad[name].to_pylist() for name in names), strict=True)
+    assert list(kept_apart) == [rows[position] for position in bad["position"].to_pylist()]
+    assert bad["reason"].null_count == 0

@@ -74,9 +74,9 @@ def test_recent_popularity_equals_pandas(interactions: Interactions, table: pd.D
 def test_random_scores_are_even_and_the_same_for_one_seed(interactions: Interactions) -> None:
     queries = queries_of(interactions)
     scores = RandomScorer(3)(queries, 0, 200).numpy()
-    assert scores.shape == (200, 291)
+    assert scores.shape == (200, 293)
     np.testing.assert_array_equal(RandomScorer(3)(queries, 0, 200), scores)
     assert np.abs(RandomScorer(4)(queries, 0, 200).numpy() - scores).max() > 0.5
     assert np.abs(RandomScorer(3)(queries, 200, 400).numpy() - scores).max() > 0.5
-    best = np.bincount(scores.argmax(axis=1), minlength=291)
-    assert best.max() <= 6  # 200 draws from 291
+    best = np.bincount(scores.argmax(axis=1), minlength=293)
+    assert best.max() <= 6  # 200 draws from 293

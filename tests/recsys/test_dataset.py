@@ -57,18 +57,18 @@ def test_a_missing_manifest_is_refused(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("version", [2, None])
+@pytest.mark.parametrize("version", [1, None])
 def test_another_format_version_is_refused(copy: Path, version: int | None) -> None:
     manifest = json.loads((copy / "manifest.json").read_text())
     (copy / "manifest.json").write_text(json.dumps(manifest | {"format_version": version, "new_key": 1}))
-    assert refusal(copy) == (f"{copy} has format version {version}: expected 1; prepare it again with this release")
+    assert refusal(copy) == (f"{copy} has format version {version}: expected 2; prepare it again with this release")
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b'{"format_version": 1,', "Expecting property name enclosed in double quotes: line 1 column 22 (char 21)"),
-        (b'{"format_version": 1}', "11 validation errors for Manifest"),
+        (b'{"format_version": 2,', "Expecting property name enclosed in double quotes: line 1 column 22 (char 21)"),
+        (b'{"format_version": 2}', "13 validation errors for Manifest"),
         (b"[1]", "'list' object has no attribute 'get'"),
         (b"\xff", "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
     ],

@@ -101,3 +101,24 @@ def test_loss_metrics_receive_the_weighted_mean_of_examples() -> None:
     query, candidate = (tf.constant(e, tf.float32) for e in embeddings())
     loss = task(query, candidate, sample_weight=tf.constant(WEIGHTS))
     np.testing.assert_allclose(metric.result(), loss, rtol=1e-6)
+
+
+def test_rows_that_fill_up_a_batch_change_nothing() -> None:
+    """They are zeros, and may stand for an item that is never sampled: log 0 must not reach the others."""
+    query, candidate = (tf.constant(e, tf.float32) for e in embeddings())
+
+    def loss_and_gradients(filler: int) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        with tf.GradientTape() as tape:
+            tape.watch([query, candidate])
+            loss = InBatchSoftmax(TEMPERATURE)(
+                *(tf.pad(embedded, [[0, filler], [0, 0]]) for embedded in (query, candidate)),
+                sample_weight=tf.pad(tf.constant(WEIGHTS), [[0, filler]]),
+                candidate_sampling_probability=tf.pad(tf.constant(PROBABILITIES), [[0, filler]]),
+                candidate_ids=tf.pad(tf.constant(IDS), [[0, filler]]),
+            )
+        return loss, tape.gradient(loss, [query, candidate])
+
+    whole, filled = loss_and_gradients(0), loss_and_gradients(3)
+    np.testing.assert_allclose(filled[0], whole[0], rtol=1e-6)
+    for ours, expected in zip(filled[1], whole[1], strict=True):
+        np.testing.assert_allclose(ours, expected, atol=1e-7)

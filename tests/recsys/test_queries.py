@@ -5,7 +5,6 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
-from data_prep.synthetic import generate, parse_options
 from recsys.dataset import Dataset
 from recsys.interactions import Interactions, load_interactions
 from recsys.queries import Protocol, Queries, make_queries
@@ -14,19 +13,24 @@ NUM_USERS, NUM_ITEMS = 9, 40
 SPLITS = ("train", "validation", "test")
 CUTS = (60, 80)
 
-# user, time, item, split; sorted.
+# user, time, item, split; sorted by user, split, time and item.
 Row = tuple[int, int, int, int]
 
 
-def random_rows() -> list[Row]:
-    """Repeated items, also within a moment, and ties in time; user 0 is new in test, user 8 never comes."""
+def random_rows(by_chance: bool = False) -> list[Row]:
+    """Repeated items, also within a moment, and ties in time; user 0 is new in test, user 8 never comes.
+
+    The rows are split in time, or else by chance, where ties straddle the splits.
+    """
     rng = np.random.default_rng(2)
     rows: list[Row] = []
     for user, time, item in rng.integers([8, 100, NUM_ITEMS], size=(300, 3)).tolist():
         time = max(time, CUTS[1] + 1) if user == 0 else time
         rows.append((user, time // 3 * 3, item, sum(time // 3 * 3 >= cut for cut in CUTS)))
     rows += [(3, 90, 5, 2), (3, 90, 5, 2), (4, 90, 24, 2), (4, 93, 24, 2)]
-    return sorted(rows)
+    if by_chance:
+        rows = [(u, t, i, 2 if u == 0 else int(rng.choice(3, p=[0.6, 0.2, 0.2]))) for u, t, i, _ in rows]
+    return sorted(rows, key=lambda row: (row[0], row[3], row[1], row[2]))
 
 
 def interactions(rows: list[Row]) -> Interactions:
@@ -50,12 +54,12 @@ def expected_queries(rows: list[Row], split: str, protocol: Protocol) -> list[tu
     ]
     if protocol == "event":
         return [
-            (user, [i for u, t, i, _ in rows if u == user and t < time], [item]) for user, time, item, _ in held_out
+            (user, [i for u, t, i, s in rows if u == user and (s < part or (s == part and t < time))], [item])
+            for user, time, item, part in held_out
         ]
     found = []
     for user in sorted({row[0] for row in held_out}):
-        cut = CUTS[SPLITS.index(split) - 1]
-        seen = [i for u, t, i, _ in rows if u == user and t < cut]
+        seen = [i for u, _, i, s in rows if u == user and s < SPLITS.index(split)]
         found.append((user, seen, [i for u, _, i, _ in held_out if u == user]))
     return found
 
@@ -73,8 +77,9 @@ def as_list(queries: Queries) -> list[tuple[int, list[int], list[int]]]:
 
 @pytest.mark.parametrize("split", ["validation", "test"])
 @pytest.mark.parametrize("protocol", ["event", "user"])
-def test_queries_match_brute_force(split: str, protocol: Protocol) -> None:
-    rows = random_rows()
+@pytest.mark.parametrize("by_chance", [False, True])
+def test_queries_match_brute_force(split: str, protocol: Protocol, by_chance: bool) -> None:
+    rows = random_rows(by_chance)
     queries = make_queries(interactions(rows), split, protocol)
     expected = expected_queries(rows, split, protocol)
     assert as_list(queries) == expected
@@ -129,9 +134,8 @@ def test_a_sample_is_drawn_without_replacement_by_its_seed() -> None:
     assert as_list(queries.sample(len(queries), 1)) == as_list(queries)
 
 
-def test_loaded_interactions_are_the_sources_rows(tiny_dataset: Dataset) -> None:
+def test_loaded_interactions_are_the_sources_rows(tiny_dataset: Dataset, tiny_rows: pd.DataFrame) -> None:
     loaded = load_interactions(tiny_dataset)
-    source = generate(parse_options(tiny_dataset.manifest.source.spec))
     names = pd.DataFrame(
         {
             "user_id": tiny_dataset.users["user"].to_numpy()[loaded.user_row],
@@ -141,11 +145,11 @@ def test_loaded_interactions_are_the_sources_rows(tiny_dataset: Dataset) -> None
     )
     order = ["user_id", "item_id", "timestamp"]
     pd.testing.assert_frame_equal(
-        names.sort_values(order, ignore_index=True), source[order].sort_values(order, ignore_index=True)
+        names.sort_values(order, ignore_index=True), tiny_rows[order].sort_values(order, ignore_index=True)
     )
-    keys: list[npt.NDArray[np.int64]] = [loaded.user_row, loaded.timestamp, loaded.item_row]
+    keys: list[npt.NDArray[np.int64]] = [loaded.user_row, loaded.split, loaded.timestamp, loaded.item_row]
     rows = list(zip(*keys, strict=True))
     assert rows == sorted(rows)
     assert (np.diff(loaded.user_start) == np.bincount(loaded.user_row, minlength=tiny_dataset.users.num_rows)).all()
-    moments = [next(m for m in range(n + 1) if rows[m][:2] == rows[n][:2]) for n in range(0, len(rows), 97)]
+    moments = [next(m for m in range(n + 1) if rows[m][:3] == rows[n][:3]) for n in range(0, len(rows), 97)]
     assert loaded.moment_start[::97].tolist() == moments

@@ -166,3 +166,28 @@ def test_features_that_a_tower_does_not_use_are_ignored() -> None:
     towers = towers_of(candidate={"content_features": False})
     more = {**ITEMS, "weight": np.ones(2)}
     np.testing.assert_array_equal(towers.embed_candidate(more), towers.embed_candidate({"item_id": ITEMS["item_id"]}))
+
+
+def test_numbers_enter_a_tower_through_a_linear_map() -> None:
+    """A tower of numbers alone is its map, so the output is a product of matrices."""
+    numbers = (
+        Feature(name="price", type="numeric", num_ids=0, num_oov=0),
+        Feature(name="released", type="timestamp", num_ids=0, num_oov=0, max_length=4),
+    )
+    schema = SCHEMA.model_copy(update={"item_features": (SCHEMA.item_features[0], *numbers)})
+    config = ModelConfig.model_validate({"embedding_dim": 3, "normalize": False, "candidate": {"use_id": False}})
+    candidate = build_towers(schema, config).candidate
+    values = {"price": np.array([[0.5], [-2.0]], np.float32), "released": np.eye(2, 4, dtype=np.float32)}
+    maps = {name: candidate.get_layer(name + "_embedding").kernel.numpy() for name in values}
+    expected = values["price"] @ maps["price"] + values["released"] @ maps["released"]
+    np.testing.assert_allclose(candidate(values), expected, rtol=1e-6)
+    assert {name: (tensor.dtype, tensor.shape.as_list()) for name, tensor in candidate.input.items()} == {
+        "price": (tf.float32, [None, 1]),
+        "released": (tf.float32, [None, 4]),
+    }
+
+
+def test_without_histories_the_query_tower_has_no_such_input() -> None:
+    schema = SCHEMA.model_copy(update={"history_length": 0})
+    towers = build_towers(schema, ModelConfig(embedding_dim=3))
+    assert towers.query_inputs == ["user_id", "segment"]

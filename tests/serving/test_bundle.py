@@ -46,7 +46,7 @@ def test_a_bundle_is_opened_with_its_record(tiny_models: Path, tiny_dataset: Dat
     bundle = open_bundle(tiny_models / "tiny", 1)
     record = bundle.record
     assert (bundle.version, bundle.path, record.name) == (1, tiny_models / "tiny" / "1", "tiny")
-    assert record.num_candidates == record.max_k == len(tiny_dataset.items["item"]) == 291
+    assert record.num_candidates == record.max_k == len(tiny_dataset.items["item"]) == 293
     assert (record.embedding_dim, record.default_k, record.index_recall_k) == (16, 100, 100)
     assert sorted(record.files) == sorted(FILES)
     assert bundle.shown[tiny_dataset.items["item"][7].as_py()] == {"title": tiny_dataset.items["show_title"][7].as_py()}

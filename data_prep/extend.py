@@ -1,0 +1,55 @@
+"""`prepare --extend`: an older dataset whose ids and fits a new one keeps, so that trained rows keep their meaning."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from recsys.dataset import Dataset, open_dataset
+from recsys.errors import ConfigError
+from recsys.schema import Feature, NumericFit
+
+
+@dataclass(frozen=True)
+class OldDataset:
+    """What a new dataset takes over from an old one."""
+
+    dataset: Dataset
+
+    def values(self, feature: str) -> pa.StringArray | None:
+        """A feature's known values in the order of their ids; None when it has no vocabulary."""
+        if feature not in self.dataset.manifest.vocabularies:
+            return None
+        return pa.array(self.dataset.vocabulary(feature), pa.string())
+
+    def numeric_fit(self, feature: str) -> NumericFit | None:
+        """What was learned of a number."""
+        return self.dataset.manifest.numeric_fits.get(feature)
+
+    def require_same(self, features: Sequence[Feature]) -> None:
+        """Raises `ConfigError` when user or item features differ from the old ones in more than new ids."""
+        schema = self.dataset.schema
+        kind = schema.user_features if features[0].name == schema.user_id.name else schema.item_features
+        ours, theirs = ([_kept_part(feature) for feature in part] for part in (features, kind))
+        if ours != theirs:
+            raise ConfigError(
+                f"{self.dataset.path} has the features {'; '.join(theirs)}: expected the same to extend it, received "
+                f"{'; '.join(ours)}; use its data.toml, or prepare without --extend and train anew"
+            )
+
+
+def open_old(path: Path | None) -> OldDataset | None:
+    """Opens the dataset to extend.
+
+    Raises:
+      DatasetError: it is none.
+    """
+    return None if path is None else OldDataset(open_dataset(path))
+
+
+def _kept_part(feature: Feature) -> str:
+    width = f" × {feature.max_length}" if feature.max_length > 1 else ""
+    buckets = f", {feature.num_ids - 1} buckets" if feature.type == "text" else ""
+    oov = f", {feature.num_oov} out of vocabulary" if feature.num_oov else ""
+    return f"{feature.name} ({feature.type}{width}{buckets}{oov})"

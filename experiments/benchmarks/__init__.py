@@ -1,0 +1,1 @@
+"""What `recsys bench NAME` runs: each module but `harness` is a benchmark, with a function `measure() -> Report`."""

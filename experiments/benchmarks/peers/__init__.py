@@ -1,0 +1,1 @@
+"""What our ways are measured against, each as its users would write it."""
