@@ -16,7 +16,9 @@ from data_prep.hashing import order
 from data_prep.vocabulary import Vocabulary, count_values, fit_vocabulary
 from recsys.schema import Feature, NumericFit
 
+Int32s = npt.NDArray[np.int32]
 Int64s = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 
 
 @dataclass
@@ -88,14 +90,13 @@ def _add_feature(
     """Adds one feature's column, its description and what was fitted for it."""
     num_values = num_boundaries = 0
     if config.type == "timestamp":
-        circles = f.on_circles(column, config)
-        values, present = pa.FixedSizeListArray.from_arrays(circles.ravel(), 4), circles.any(axis=1)
+        values, present = circle_column(f.on_circles(column, config))
     elif config.type == "numeric":
         numbers = f.numbers_of(column, config)
         fit = (old and old.numeric_fit(config.name)) or f.fit_numeric(numbers[in_train], config)
         encoded.numeric_fits[config.name] = fit
-        num_boundaries, present = len(fit.boundaries), ~np.isnan(numbers)
-        values = pa.array(f.standardized(numbers, fit) if config.quantiles is None else f.bucketized(numbers, fit))
+        num_boundaries = len(fit.boundaries)
+        values, present = number_column(numbers, fit, config)
     else:
         tokens = f.tokens_of(column, config)
         lengths = np.array([len(row) for row in tokens], np.int32)
@@ -107,17 +108,40 @@ def _add_feature(
             vocabulary = fit_vocabulary(*counted, config.num_oov, _old_values(old, config.name))
             encoded.vocabularies[config.name] = vocabulary
             num_values, ids = len(vocabulary.values), vocabulary.encode(flat)
-        present = lengths > 0 if config.type != "categorical" else ids != 0
-        values = pa.array(ids) if config.type == "categorical" else _lists(lengths, ids)
+        values, present = token_column(ids, lengths, config)
     encoded.features.append(f.describe(config, num_values, num_boundaries))
     encoded.table = encoded.table.append_column(config.name, values)
     encoded.coverage[config.name] = float(np.mean(present))
+
+
+def circle_column(circles: f.Float32s) -> tuple[pa.Array, Mask]:
+    """A timestamp's column of [num_rows, 4] float32, and [num_rows] bool: where there is a value."""
+    return pa.FixedSizeListArray.from_arrays(circles.ravel(), 4), np.asarray(circles.any(axis=1))
+
+
+def number_column(numbers: f.Floats, fit: NumericFit, config: FeatureConfig) -> tuple[pa.Array, Mask]:
+    """A number's column, standardized or in buckets, and [num_rows] bool: where there is a value."""
+    values = f.standardized(numbers, fit) if config.quantiles is None else f.bucketized(numbers, fit)
+    return pa.array(values), ~np.isnan(numbers)
+
+
+def token_column(ids: Int32s, lengths: Int32s, config: FeatureConfig) -> tuple[pa.Array, Mask]:
+    """A column of the ids of all rows' tokens, and [num_rows] bool: where there is a value.
+
+    Args:
+      ids: [num_tokens] int32, row after row.
+      lengths: [num_rows] int32, how many tokens each row has.
+      config: the feature.
+    """
+    if config.type == "categorical":
+        return pa.array(ids), ids != 0
+    return _lists(lengths, ids), lengths > 0
 
 
 def _old_values(old: OldDataset | None, feature: str) -> pa.StringArray | None:
     return None if old is None else old.values(feature)
 
 
-def _lists(lengths: npt.NDArray[np.int32], ids: npt.NDArray[np.int32]) -> pa.Array:
+def _lists(lengths: Int32s, ids: Int32s) -> pa.Array:
     offsets = np.r_[0, np.cumsum(lengths)].astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(ids, pa.int32()))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from data_prep.config import DataConfig
 from recsys.dataset import Dataset, open_dataset
 from recsys.errors import ConfigError
 from recsys.schema import Feature, NumericFit
@@ -39,13 +40,24 @@ class OldDataset:
             )
 
 
-def open_old(path: Path | None) -> OldDataset | None:
+def open_old(path: Path | None, config: DataConfig) -> OldDataset | None:
     """Opens the dataset to extend.
 
     Raises:
       DatasetError: it is none.
+      ConfigError: it divides a number into other buckets than `config` asks for.
     """
-    return None if path is None else OldDataset(open_dataset(path))
+    if path is None:
+        return None
+    old = OldDataset(open_dataset(path))
+    for feature in (*config.users.features, *config.items.features):
+        fit = old.numeric_fit(feature.name)
+        if fit is not None and fit.quantiles != feature.quantiles:
+            raise ConfigError(
+                f"{path} has {feature.name} with quantiles = {fit.quantiles}: expected the same to extend it, received "
+                f"{feature.quantiles}; use its data.toml, or prepare without --extend and train anew"
+            )
+    return old
 
 
 def _kept_part(feature: Feature) -> str:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from data_prep.columns import as_numbers, as_text
 from data_prep.config import FeatureConfig
 from data_prep.hashing import bucket
-from data_prep.moments import guess_format, to_seconds
+from data_prep.moments import Format, guess_format, to_seconds
 from recsys.errors import SourceError
 from recsys.schema import Feature, NumericFit
 
@@ -79,15 +79,30 @@ def numbers_of(column: pa.Array, config: FeatureConfig) -> Floats:
 
 def fit_numeric(values: Floats, config: FeatureConfig) -> NumericFit:
     """Learns the mean and standard deviation, or the boundaries of `quantiles` equal buckets, of what is no NaN."""
-    present = np.sort(values[~np.isnan(values)])
+    present = np.sort(present_numbers(values))
     if config.quantiles is not None:
         ranks = quantile_ranks(len(present), config.quantiles)
-        return NumericFit(boundaries=tuple(sorted({float(value) for value in present[ranks]})))
+        return bucket_fit([float(value) for value in present[ranks]], config.quantiles)
     if not len(present):
         return NumericFit()
     # Correctly rounded sums do not depend on the order of rows.
     mean = math.fsum(present) / len(present)
-    deviation = math.sqrt(math.fsum((present - mean) ** 2) / len(present))
+    return standard_fit(mean, math.fsum((present - mean) ** 2) / len(present))
+
+
+def bucket_fit(boundaries: Sequence[float], quantiles: int) -> NumericFit:
+    """What divides numbers into buckets."""
+    return NumericFit(quantiles=quantiles, boundaries=tuple(sorted(set(boundaries))))
+
+
+def present_numbers(values: Floats) -> Floats:
+    """What is no NaN; 0 for -0, which sorts like it."""
+    return values[~np.isnan(values)] + 0.0
+
+
+def standard_fit(mean: float, variance: float) -> NumericFit:
+    """What standardizes numbers; equal ones become 0."""
+    deviation = math.sqrt(variance)
     # What is smaller is the rounding of equal values.
     return NumericFit(mean=mean, standard_deviation=deviation if deviation > 1e-12 * abs(mean) else 1.0)
 
@@ -109,10 +124,16 @@ def bucketized(values: Floats, fit: NumericFit) -> npt.NDArray[np.int32]:
     return np.where(np.isnan(values), 0, bucket_of).astype(np.int32)
 
 
-def on_circles(column: pa.Array, config: FeatureConfig) -> Float32s:
-    """[num_rows, 4] float32: sine and cosine of the time of day and of the day of the week, UTC; 0 where missing."""
+def on_circles(column: pa.Array, config: FeatureConfig, format_: Format | None = None) -> Float32s:
+    """[num_rows, 4] float32: sine and cosine of the time of day and of the day of the week, UTC; 0 where missing.
+
+    Args:
+      column: moments.
+      config: the feature.
+      format_: how text is read; guessed from the column when absent.
+    """
     name = config.source_column
-    seconds, unreadable, beyond = to_seconds(column, name, guess_format(column, name))
+    seconds, unreadable, beyond = to_seconds(column, name, guess_format(column, name) if format_ is None else format_)
     day = 2 * np.pi * (seconds % _DAY_SECONDS) / _DAY_SECONDS
     week = 2 * np.pi * ((seconds - _MONDAY) // _DAY_SECONDS % 7) / 7
     circles = np.stack([np.sin(day), np.cos(day), np.sin(week), np.cos(week)], axis=1)

@@ -33,10 +33,15 @@ def apply_filters(events: Events, config: FiltersConfig) -> tuple[Events, dict[s
     if max(config.min_user_interactions, config.min_item_interactions) > 1:
         core = k_core(events.user, events.item, config.min_user_interactions, config.min_item_interactions)
         events, counts["k-core"] = _kept(events, core)
-    if not len(events):
+    require_some(len(events), counts)
+    return events.compacted(), counts
+
+
+def require_some(num_rows: int, counts: dict[str, int]) -> None:
+    """Raises `SourceError` when the filters, of which each left out a counted number of rows, left none."""
+    if not num_rows:
         left_out = ", ".join(f"{name} {count}" for name, count in counts.items())
         raise SourceError(f"the filters leave no interaction ({left_out}): expected some; loosen [filters]")
-    return events.compacted(), counts
 
 
 def row_masks(timestamp: Int64s, label: Float32s | None, config: FiltersConfig) -> Iterator[tuple[str, Mask]]:

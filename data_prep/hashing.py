@@ -6,7 +6,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import tensorflow as tf
 
 Int64s = npt.NDArray[np.int64]
 UInt64s = npt.NDArray[np.uint64]
@@ -20,6 +19,8 @@ def bucket(values: Sequence[str] | npt.NDArray[np.object_], num_buckets: int) ->
     """
     if not len(values):
         return np.empty(0, dtype=np.int64)
+    import tensorflow as tf  # takes seconds, and most of Beam's workers hash nothing
+
     with tf.device("CPU"):
         return np.asarray(tf.strings.to_hash_bucket_fast(np.asarray(values, dtype=object), num_buckets))
 

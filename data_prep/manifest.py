@@ -1,5 +1,6 @@
 """Completes a dataset: tables, statistics, the report, and last the manifest with the digests of the others."""
 
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,22 +16,42 @@ from data_prep.validate import Quarantine
 from recsys.artifacts import sha256_of, write_json
 from recsys.schema import FORMAT_VERSION, Feature, Manifest, NumericFit, Schema, Shard, Source, SplitRule
 
+_ROW_GROUP_ROWS = 1 << 20
 _TOOLS = ("numpy", "pandas", "pyarrow", "recsys", "tensorflow")
 
 
 def write_table(folder: Path, name: str, table: pa.Table) -> Shard:
     """Writes a Parquet file, named relative to the dataset."""
+    return write_tables(folder, name, table.schema, [table])
+
+
+def write_tables(folder: Path, name: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> Shard:
+    """Writes one Parquet file of the rows of several tables; its bytes do not depend on where one of them ends."""
     (folder / name).parent.mkdir(exist_ok=True)
-    pq.write_table(table, folder / name)
-    return Shard(name=name, num_rows=table.num_rows, sha256=sha256_of(folder / name))
+    num_rows, pending = 0, schema.empty_table()
+    with pq.ParquetWriter(folder / name, schema) as writer:
+        for table in tables:
+            num_rows += table.num_rows
+            pending = pa.concat_tables([pending, table])
+            while pending.num_rows >= _ROW_GROUP_ROWS:
+                writer.write_table(pending.slice(0, _ROW_GROUP_ROWS).combine_chunks(), _ROW_GROUP_ROWS)
+                pending = pending.slice(_ROW_GROUP_ROWS)
+        if pending.num_rows:
+            writer.write_table(pending.combine_chunks(), _ROW_GROUP_ROWS)
+    return Shard(name=name, num_rows=num_rows, sha256=sha256_of(folder / name))
 
 
-def write_quarantine(folder: Path, quarantines: list[Quarantine]) -> dict[str, int]:
-    """Writes the refused rows of each table; returns their counts by reason, named by table beyond interactions."""
-    counts: dict[str, int] = {}
+def write_quarantine(folder: Path, quarantines: list[Quarantine]) -> None:
+    """Writes the refused rows of each table."""
     for quarantine in quarantines:
         if quarantine.counts:
             write_table(folder, f"quarantine/{quarantine.table_name}.parquet", quarantine.table())
+
+
+def count_refused(quarantines: list[Quarantine]) -> dict[str, int]:
+    """The refused rows by reason, named by table beyond interactions."""
+    counts: dict[str, int] = {}
+    for quarantine in quarantines:
         prefix = "" if quarantine.table_name == "interactions" else f"{quarantine.table_name}: "
         counts |= {prefix + reason: count for reason, count in sorted(quarantine.counts.items())}
     return counts

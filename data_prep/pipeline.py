@@ -14,13 +14,13 @@ from data_prep.encode import Entities, encode_entities
 from data_prep.events import EventCollector, Events
 from data_prep.extend import OldDataset, open_old
 from data_prep.filters import apply_filters
-from data_prep.manifest import complete, write_quarantine, write_table
+from data_prep.manifest import complete, count_refused, write_quarantine, write_table
 from data_prep.progress import stage
 from data_prep.sequences import Sequences, build_sequences
 from data_prep.shards import write_shards
 from data_prep.split import TEST, TRAIN, split_events, times_of_rows
 from data_prep.statistics import count_entities, describe, profile_users, time_edges
-from data_prep.tables import FirstRows, RawEntities, Tables, open_tables, read_entities, read_interactions
+from data_prep.tables import FirstRows, RawEntities, Tables, id_column, open_tables, read_entities, read_interactions
 from data_prep.validate import Quarantine
 from recsys.artifacts import new_directory, refuse_existing
 from recsys.schema import SPLITS, Manifest, SplitRule
@@ -60,7 +60,7 @@ def prepare(
       OutputExistsError: `out` exists.
     """
     refuse_existing(out)
-    old = open_old(extend)
+    old = open_old(extend, config)
     tables = open_tables(spec, config, tfds_manual_dir)
     read = _read(tables, config, max_bad_fraction)
     with stage("filtering and splitting") as progress:
@@ -106,10 +106,8 @@ def _read(tables: Tables, config: DataConfig, max_bad_fraction: float) -> _Read:
         if entity.source is None:
             entities[kind] = gathered[kind].entities()
         else:
-            own = getattr(config.interactions, f"{kind}_id")
-            id_column = own if entity.id is None else entity.id
-            source = tables.sources[f"{kind}s"]
-            entities[kind] = read_entities(source, id_column, entity, quarantines[f"{kind}s"])
+            name = f"{kind}s"
+            entities[kind] = read_entities(tables.sources[name], id_column(name, config), entity, quarantines[name])
     for quarantine in quarantines.values():
         quarantine.require_few(max_bad_fraction)
     return _Read(collector.events(), entities["user"], entities["item"], list(quarantines.values()))
@@ -163,6 +161,7 @@ def _write(
             for name, vocabulary in (users.vocabularies | items.vocabularies).items()
         },
     }
+    write_quarantine(folder, read.quarantines)
     return complete(
         folder,
         config,
@@ -171,7 +170,7 @@ def _write(
         files=files,
         rule=rule,
         numeric_fits=users.numeric_fits | items.numeric_fits,
-        quarantine=write_quarantine(folder, read.quarantines),
+        quarantine=count_refused(read.quarantines),
         filtered=filtered,
         statistics=_statistics(config, read, users, items, sequences),
     )

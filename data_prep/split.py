@@ -42,24 +42,34 @@ def split_events(events: Events, config: SplitConfig, seed: int, by_position: bo
       SourceError: a split would be empty, for example because all timestamps are equal.
       ConfigError: test would begin before validation.
     """
-    validation_start = test_start = None
-    if config.rule == "temporal":
-        validation_start, test_start = temporal_cuts(events.timestamp, config)
-        split = temporal_split(events.timestamp, validation_start, test_start)
-    elif config.rule == "leave_one_out":
-        split = leave_one_out_split(events.user, events.timestamp, item_ranks(events.item_ids, seed)[events.item])
-    else:
-        chance = _row_shares(events, seed, by_position)
-        split = random_split(chance, config) if config.rule == "random" else given_split(chance, events.in_test, config)
+    cuts = temporal_cuts(events.timestamp, config) if config.rule == "temporal" else None
+    split = assigned(events, config, seed, by_position, cuts)
     require_all_parts(np.bincount(split, minlength=len(SPLITS)), config.rule)
-    return split, split_rule(config, seed, validation_start, test_start, by_position)
+    return split, split_rule(config, seed, cuts, by_position)
 
 
-def split_rule(
-    config: SplitConfig, seed: int, validation_start: int | None, test_start: int | None, by_position: bool
-) -> SplitRule:
+def assigned(events: Events, config: SplitConfig, seed: int, by_position: bool, cuts: tuple[int, int] | None) -> Splits:
+    """[num_rows] int8 positions in `SPLITS`; leave-one-out needs all rows of a user, the other rules any rows.
+
+    Args:
+      events: what to divide, in the order of its source.
+      config: the rule.
+      seed: of chance and of the order among equal timestamps.
+      by_position: whether the source has no time.
+      cuts: where a temporal split is cut.
+    """
+    if cuts is not None:
+        return temporal_split(events.timestamp, *cuts)
+    if config.rule == "leave_one_out":
+        return leave_one_out_split(events.user, events.timestamp, item_ranks(events.item_ids, seed)[events.item])
+    chance = _row_shares(events, seed, by_position)
+    return random_split(chance, config) if config.rule == "random" else given_split(chance, events.in_test, config)
+
+
+def split_rule(config: SplitConfig, seed: int, cuts: tuple[int, int] | None, by_position: bool) -> SplitRule:
     """The record of a split."""
-    has_fractions = validation_start is None or "test_start" not in config.model_fields_set
+    validation_start, test_start = (None, None) if cuts is None else cuts
+    has_fractions = cuts is None or "test_start" not in config.model_fields_set
     return SplitRule(
         rule=config.rule,
         seed=seed,

@@ -4,6 +4,7 @@ Everything about interactions is a sum over users, and everything about catalogu
 be counted apart and added.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -155,6 +156,31 @@ class EntityCounts:
     interactions_of_cold_in_test: int
     train_descending: Int64s
 
+    @classmethod
+    def of(cls, train: Int64s, test: Int64s, interactions: Int64s, listed: int | None) -> "EntityCounts":
+        """Counts entities by their [entities] int64 train, test and all interactions; `listed` as `count_entities`."""
+        cold = (train == 0) & (test > 0)
+        return cls(
+            entities=len(train),
+            without_any=int((interactions == 0).sum()),
+            without_train=int((train == 0).sum()),
+            not_listed=0 if listed is None else len(train) - listed,
+            cold_in_test=int(cold.sum()),
+            interactions_of_cold_in_test=int(test[cold].sum()),
+            train_descending=np.sort(train)[::-1],
+        )
+
+
+def add_entity_counts(parts: Sequence[EntityCounts], listed: int | None) -> EntityCounts:
+    """Those of all users or items, of which each is in one part; `listed` as in `count_entities`."""
+    names = ("entities", "without_any", "without_train", "cold_in_test", "interactions_of_cold_in_test")
+    sums = {name: sum(getattr(part, name) for part in parts) for name in names}
+    return EntityCounts(
+        **sums,
+        not_listed=0 if listed is None else sums["entities"] - listed,
+        train_descending=np.sort(np.concatenate([part.train_descending for part in parts]))[::-1],
+    )
+
 
 def count_entities(
     rows: npt.NDArray[np.int32], split: npt.NDArray[np.int8], entities: int, listed: int | None
@@ -168,16 +194,7 @@ def count_entities(
       listed: how many a table of their own lists; None without one.
     """
     train, test = (np.bincount(rows[split == part], minlength=entities) for part in (TRAIN, TEST))
-    cold = (train == 0) & (test > 0)
-    return EntityCounts(
-        entities=entities,
-        without_any=int((np.bincount(rows, minlength=entities) == 0).sum()),
-        without_train=int((train == 0).sum()),
-        not_listed=0 if listed is None else entities - listed,
-        cold_in_test=int(cold.sum()),
-        interactions_of_cold_in_test=int(test[cold].sum()),
-        train_descending=np.sort(train)[::-1],
-    )
+    return EntityCounts.of(train, test, np.bincount(rows, minlength=entities), listed)
 
 
 def popularity(train_descending: Int64s) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from data_prep.columns import one_array
 from data_prep.config import DataConfig, EntityConfig
 from data_prep.moments import Format, guess_format
-from data_prep.sources import Source, head, open_source, read_source
+from data_prep.sources import RawBatch, Source, head, open_source, read_source
 from data_prep.split import POSITIONS_PER_SPLIT, TEST
 from data_prep.validate import Quarantine, ValidBatch, first_positions, validate_entities, validate_interactions
 
@@ -59,8 +59,13 @@ def open_tables(spec: str, config: DataConfig, tfds_manual_dir: Path | None) -> 
     return Tables(sources, "number" if format_ == "auto" else format_)
 
 
-def interaction_columns(config: DataConfig) -> list[str]:
-    """What to read of the interactions: their own columns, and those of entities without a table of their own."""
+def columns_of(name: str, config: DataConfig) -> list[str]:
+    """What to read of a table; of the interactions also the columns of entities without a table of their own."""
+    if name == "test":
+        return sorted(config.interactions.columns)
+    if name != "interactions":
+        entity = config.users if name == "users" else config.items
+        return sorted(entity.columns | {id_column(name, config)})
     columns = set(config.interactions.columns)
     for entity in (config.users, config.items):
         if entity.source is None:
@@ -68,13 +73,25 @@ def interaction_columns(config: DataConfig) -> list[str]:
     return sorted(columns)
 
 
+def id_column(name: str, config: DataConfig) -> str:
+    """The id's column in the table `users` or `items`."""
+    entity = config.users if name == "users" else config.items
+    own = config.interactions.user_id if name == "users" else config.interactions.item_id
+    return own if entity.id is None else entity.id
+
+
 def read_interactions(tables: Tables, name: str, config: DataConfig, quarantine: Quarantine) -> Iterator[ValidBatch]:
     """Reads the usable rows of `interactions` or `test`; the others go to `quarantine`."""
-    columns = interaction_columns(config) if name == "interactions" else sorted(config.interactions.columns)
-    for batch in read_source(tables.sources[name], columns):
-        valid = validate_interactions(batch, config.interactions, tables.timestamp_format)
+    for batch in read_source(tables.sources[name], columns_of(name, config)):
+        valid = valid_interactions(batch, name, config, tables.timestamp_format)
         quarantine.add(valid.quarantine, len(valid.timestamp))
-        yield valid if name == "interactions" else _behind_train(valid, timed=bool(config.interactions.timestamp))
+        yield valid
+
+
+def valid_interactions(batch: RawBatch, name: str, config: DataConfig, format_: Format) -> ValidBatch:
+    """Divides a batch of `interactions` or `test` into usable rows and others."""
+    valid = validate_interactions(batch, config.interactions, format_)
+    return valid if name == "interactions" else _behind_train(valid, timed=bool(config.interactions.timestamp))
 
 
 def _behind_train(batch: ValidBatch, timed: bool) -> ValidBatch:

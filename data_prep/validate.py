@@ -203,13 +203,13 @@ def _quarantined(batch: RawBatch, refusals: _Refusals) -> pa.Table:
     """The reader's refused rows and those of `refusals`, in the order of their positions."""
     good = refusals.good
     bad = batch.table.filter(pa.array(~good))
-    names = _free_names(bad.column_names)
+    names = quarantine_names(bad.column_names)
     ours = pa.table(
         {
             "position": batch.positions[~good],
             "reason": pa.array(refusals.reasons(), pa.string()),
             "text": pa.nulls(bad.num_rows, pa.string()),
-            **{names[name]: _printable(one_array(bad[name])) for name in bad.column_names},
+            **{names[name]: printable(one_array(bad[name])) for name in bad.column_names},
         }
     )
     if not batch.refused.num_rows:
@@ -219,7 +219,7 @@ def _quarantined(batch: RawBatch, refusals: _Refusals) -> pa.Table:
     return pa.concat_tables([ours, theirs]).sort_by("position")
 
 
-def _free_names(columns: Sequence[str]) -> dict[str, str]:
+def quarantine_names(columns: Sequence[str]) -> dict[str, str]:
     """What the source's columns are called in the quarantine, which has columns of its own."""
     taken = {*_QUARANTINE_COLUMNS, *columns}
     names = {name: name for name in columns}
@@ -230,7 +230,7 @@ def _free_names(columns: Sequence[str]) -> dict[str, str]:
     return names
 
 
-def _printable(column: pa.Array) -> pa.StringArray:
+def printable(column: pa.Array) -> pa.StringArray:
     """Any value as text, for a person to read."""
     shown = (
         value.decode(errors="replace") if isinstance(value, bytes) else value if value is None else str(value)

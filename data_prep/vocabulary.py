@@ -37,14 +37,19 @@ class Vocabulary:
         ids = pc.fill_null(position, -1).to_numpy().astype(np.int32) + np.int32(1 + self.num_oov)
         unknown = position.is_null().to_numpy(zero_copy_only=False)
         if unknown.any():
-            texts = values.filter(pa.array(unknown)).to_numpy(zero_copy_only=False)
-            ids[unknown] = np.where(texts == "", 0, 1 + bucket(texts, self.num_oov))
+            ids[unknown] = unknown_ids(values.filter(pa.array(unknown)), self.num_oov)
         return ids
 
     def table(self) -> pa.Table:
         """The vocabulary as it is stored: value, id, count."""
         ids = np.arange(1 + self.num_oov, self.num_ids, dtype=np.int32)
         return pa.table({"value": self.values, "id": ids, "count": self.counts})
+
+
+def unknown_ids(values: pa.StringArray, num_oov: int) -> npt.NDArray[np.int32]:
+    """[len(values)] int32 ids of values that no vocabulary holds: 1 … `num_oov`, and 0 for the empty string."""
+    texts = values.to_numpy(zero_copy_only=False)
+    return np.where(texts == "", 0, 1 + bucket(texts, num_oov)).astype(np.int32)
 
 
 def fit_vocabulary(

@@ -7,10 +7,12 @@ imported when it runs, so that `recsys --help` needs no TensorFlow.
 import json
 import logging
 import sys
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
+import typer.core
 
 from recsys.errors import ConfigError, RecsysError
 
@@ -62,8 +64,19 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-@app.command()
+class _PrepareCommand(typer.core.TyperCommand):
+    """Leaves options that it does not know to Beam, when Beam is the engine."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Only Beam knows what is an option of its runners."""
+        with_beam = "--engine=beam" in args or ("--engine", "beam") in pairwise(args)
+        ctx.allow_extra_args = ctx.ignore_unknown_options = with_beam
+        return super().parse_args(ctx, args)
+
+
+@app.command(cls=_PrepareCommand)
 def prepare(
+    context: typer.Context,
     source: Annotated[
         str,
         typer.Argument(
@@ -83,10 +96,19 @@ def prepare(
         Path | None, typer.Option(help="A folder with the archives that TFDS would download.")
     ] = None,
     max_bad_fraction: Annotated[float, typer.Option(help="Fail when more than this share of rows is bad.")] = 0.01,
+    engine: Annotated[
+        Literal["single", "beam"],
+        typer.Option(
+            help="This machine alone, or Apache Beam, which takes all further options: the dataset is the same."
+        ),
+    ] = "single",
 ) -> None:
     """Turns raw interactions into a dataset: vocabularies, a split, shards, and a report to look at.
 
     Example: recsys prepare tfds:movielens/latest-small-ratings --out data/ml-small
+
+    Example: recsys prepare rows.parquet --out data/mine --engine beam --runner=DirectRunner --direct_num_workers=2
+    --direct_running_mode=multi_processing
     """
     from data_prep.schema_files import load_data_config
     from recsys.artifacts import refuse_existing
@@ -100,10 +122,21 @@ def prepare(
         raise ConfigError("--out is missing: expected the dataset directory to make, for example --out data/mine")
     refuse_existing(out)
     config = load_data_config(schema, source)
-    from data_prep.pipeline import prepare as run
     from experiments.tables import print_dataset, stdout
 
-    print_dataset(stdout(), run(source, config, out, tfds_manual_dir, max_bad_fraction, extend))
+    arguments = (source, config, out, tfds_manual_dir, max_bad_fraction, extend)
+    if engine == "beam":
+        from data_prep.beam import require_beam
+
+        require_beam()
+        from data_prep.beam.pipeline import prepare_with_beam
+
+        manifest = prepare_with_beam(*arguments, beam_options=context.args)
+    else:
+        from data_prep.pipeline import prepare as run
+
+        manifest = run(*arguments)
+    print_dataset(stdout(), manifest)
     print(f"{out / 'report.html'} shows it")
 
 

@@ -116,10 +116,14 @@ class SplitRule(Frozen):
 
 
 class NumericFit(Frozen):
-    """What was learned of a number from train rows: its mean and standard deviation, or its buckets' boundaries."""
+    """What was learned of a number from train rows: its mean and standard deviation, or its buckets' boundaries.
+
+    `quantiles` is how many buckets were asked for; equal boundaries are one.
+    """
 
     mean: float = 0.0
     standard_deviation: float = 1.0
+    quantiles: int | None = None
     boundaries: tuple[float, ...] = ()
 
 

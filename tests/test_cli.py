@@ -69,6 +69,20 @@ def test_prepare_reads_a_csv_by_its_schema(shell: Shell, table: Path, tmp_path: 
     assert json.loads((out / "manifest.json").read_text())["statistics"]["items"] == 30
 
 
+def test_prepare_with_beam_hands_its_options_on(shell: Shell, table: Path, tmp_path: Path) -> None:
+    arguments = ("prepare", table / "ratings.csv", "--schema", table / "data.toml", "--engine", "beam")
+    said = shell.refusal(*arguments, "--out", tmp_path / "out", "--direct_num_worker=2")
+    assert said == "recsys: Beam has no option --direct_num_worker: correct or remove it"
+    code, printed, _ = shell(*arguments, "--out", tmp_path / "out", "--runner", "DirectRunner")
+    assert code == 0
+    assert "20; 20 in test" in printed
+
+
+def test_options_of_beam_need_its_engine(shell: Shell, table: Path, tmp_path: Path) -> None:
+    said = shell.refusal("prepare", table / "ratings.csv", "--out", tmp_path / "out", "--runner", "DirectRunner")
+    assert said.startswith("recsys: No such option: --runner")
+
+
 def test_a_missing_source_is_one_line(shell: Shell, table: Path, tmp_path: Path) -> None:
     missing = table / "none.csv"
     said = shell.refusal("prepare", missing, "--schema", table / "data.toml", "--out", tmp_path / "out")

@@ -38,7 +38,9 @@ class KeepFrequent(beam.PTransform):
         )
 
 
-def k_core(stages: Stages, rows: StoredTables, minimums: Sequence[Minimum], num_partitions: int) -> StoredTables:
+def k_core(
+    stages: Stages, rows: StoredTables, minimums: Sequence[Minimum], num_partitions: int
+) -> tuple[StoredTables, int]:
     """Leaves out rare values until all that remain are frequent enough.
 
     What remains is the largest such set, whatever the order of removals. A round applies every minimum once. Several
@@ -50,13 +52,17 @@ def k_core(stages: Stages, rows: StoredTables, minimums: Sequence[Minimum], num_
       rows: interactions.
       minimums: of users and of items.
       num_partitions: about the number of rows divided by those that a worker can hold.
+
+    Returns:
+      The rows that remain, and their number.
     """
     number = 0
     while True:
         name = f"k_core_{number}"
         rows = _several_rounds(stages, name, rows, minimums, num_partitions)
-        if stages.value(name, "before_last_round") == stages.value(name, "after_last_round"):
-            return rows
+        remaining = stages.value(name, "after_last_round")
+        if stages.value(name, "before_last_round") == remaining:
+            return rows, remaining
         number += 1
 
 

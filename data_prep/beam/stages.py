@@ -53,11 +53,15 @@ class Stage:
 
     def store(self, name: str, tables: beam.PCollection, schema: pa.Schema) -> StoredTables:
         """Stores PCollection[pa.Table]; the files are complete when the stage has ended."""
-        stored = StoredTables(FileSystems.join(self._folder, name), schema)
+        stored = StoredTables(self.path(name), schema)
         _ = tables | f"Store {name}" >> beam.io.WriteToParquetBatched(
             stored.prefix, schema, codec="zstd", file_name_suffix=".parquet"
         )
         return stored
+
+    def path(self, name: str) -> str:
+        """Where this stage stores what is called so."""
+        return str(FileSystems.join(self._folder, name))
 
     def store_value(self, name: str, values: beam.PCollection) -> None:
         """Stores a PCollection of one small element, made of what JSON knows, for `Stages.value`."""
@@ -80,6 +84,10 @@ class Stages:
         self._names.add(name)
         with open_pipeline(self._options) as pipeline:
             yield Stage(pipeline, FileSystems.join(self._folder, name))
+
+    def path(self, name: str) -> str:
+        """Where the driver stores what is called so, for workers to see."""
+        return str(FileSystems.join(self._folder, name))
 
     def value(self, stage: str, name: str) -> Any:
         """What `Stage.store_value` stored in a stage that has ended."""

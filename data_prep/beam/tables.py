@@ -97,7 +97,11 @@ def join_tables(tables: Iterable[pa.Table]) -> pa.Table:
 
 
 def _divide(table: pa.Table, columns: Sequence[str], num_partitions: int) -> Iterator[tuple[int, pa.Table]]:
-    partition = partition_of(table, columns, num_partitions)
+    return divide(table, partition_of(table, columns, num_partitions))
+
+
+def divide(table: pa.Table, partition: npt.NDArray[np.int64]) -> Iterator[tuple[int, pa.Table]]:
+    """Divides the rows of a table, which keep their order, by their [num_rows] int64 partitions."""
     order = np.argsort(partition, kind="stable")
     ordered = table.take(order)
     starts = np.flatnonzero(np.diff(partition[order], prepend=-1))

@@ -160,6 +160,19 @@ def test_other_features_cannot_extend(
     assert [file.name for file in (tmp_path / "other").iterdir()] == ["rows.csv"]
 
 
+@pytest.mark.parametrize("quantiles", [None, 5])
+def test_other_buckets_cannot_extend(old: Dataset, tmp_path: Path, quantiles: int | None) -> None:
+    """The old boundaries would be kept, and the key would change nothing."""
+    size = {"name": "size", "type": "numeric"} | ({} if quantiles is None else {"quantiles": quantiles})
+    features = [size if feature["name"] == "size" else feature for feature in FEATURES]
+    with pytest.raises(ConfigError) as error:
+        prepared(tmp_path / "other", rows(600), old.path, items={"features": features})
+    assert str(error.value) == (
+        f"{old.path} has size with quantiles = 4: expected the same to extend it, received {quantiles}; "
+        "use its data.toml, or prepare without --extend and train anew"
+    )
+
+
 def test_what_is_no_dataset_cannot_be_extended(tmp_path: Path) -> None:
     with pytest.raises(DatasetError) as error:
         prepared(tmp_path / "new", rows(100), tmp_path / "nothing")

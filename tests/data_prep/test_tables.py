@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_prep.config import DataConfig
-from data_prep.tables import FirstRows, RawEntities, interaction_columns, open_tables, read_entities, read_interactions
+from data_prep.tables import FirstRows, RawEntities, columns_of, open_tables, read_entities, read_interactions
 from data_prep.validate import Quarantine, ValidBatch
 from recsys.errors import SourceError
 
@@ -26,7 +26,7 @@ def source(tmp_path: Path) -> str:
 
 def test_interactions_are_read_with_the_columns_of_entities_without_a_table(source: str) -> None:
     named = config(items={"features": [{"name": "kind", "type": "categorical"}]})
-    assert interaction_columns(named) == ["item_id", "kind", "timestamp", "user_id"]
+    assert columns_of("interactions", named) == ["item_id", "kind", "timestamp", "user_id"]
     quarantine = Quarantine("interactions")
     (read,) = read_interactions(open_tables(source, named, None), "interactions", named, quarantine)
     assert (read.user.to_pylist(), read.position.tolist()) == (["a", "b"], [0, 2])
@@ -36,7 +36,7 @@ def test_interactions_are_read_with_the_columns_of_entities_without_a_table(sour
 
 def test_columns_of_a_table_of_its_own_are_not_looked_for_among_interactions(source: str) -> None:
     items = {"source": "items.csv", "features": [{"name": "kind", "type": "categorical"}]}
-    assert interaction_columns(config(items=items)) == ["item_id", "timestamp", "user_id"]
+    assert columns_of("interactions", config(items=items)) == ["item_id", "timestamp", "user_id"]
 
 
 def test_a_missing_column_is_named(source: str) -> None:

@@ -18,9 +18,12 @@ def kept_rows(stages: Stages, folder: Path, pairs: list[tuple[str, str]], min_us
     table = pa.table({"user": users, "item": items, "row": np.arange(len(pairs))})
     pq.write_table(table, folder / "rows.parquet", row_group_size=5)
     rows = StoredTables(str(folder / "rows"), table.schema)
-    rows = k_core(stages, rows, [Minimum("user", min_user), Minimum("item", min_item)], num_partitions=3)
+    minimums = [Minimum("user", min_user), Minimum("item", min_item)]
+    rows, num_rows = k_core(stages, rows, minimums, num_partitions=3)
     prefix = Path(rows.prefix)
-    return sorted(pq.read_table(sorted(prefix.parent.glob(f"{prefix.name}*")))["row"].to_pylist())
+    kept = sorted(pq.read_table(sorted(prefix.parent.glob(f"{prefix.name}*")))["row"].to_pylist())
+    assert len(kept) == num_rows
+    return kept
 
 
 def k_core_in_pandas(pairs: list[tuple[str, str]], min_user: int, min_item: int) -> list[int]:

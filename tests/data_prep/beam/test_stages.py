@@ -35,7 +35,7 @@ def everything(stages: Stages) -> dict[str, Any]:
         stage.store_value("median", rows | "Values again" >> beam.Map(values_of) | ExactSelect(median, 3))
         ranked = rows | GlobalRank([("value", "descending"), ("row", "ascending")], 3)
         stored = stage.store("rows", ranked, table.schema.append(pa.field("rank", pa.int64())))
-    core = k_core(stages, stored, [Minimum("user", 4), Minimum("item", 3)], num_partitions=4)
+    core, _ = k_core(stages, stored, [Minimum("user", 4), Minimum("item", 3)], num_partitions=4)
     return {
         "sum": stages.value("first", "sum"),
         "median": stages.value("first", "median"),
