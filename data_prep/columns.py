@@ -9,6 +9,8 @@ from recsys.errors import SourceError
 
 _LARGEST = np.finfo(np.float32).max
 Mask = npt.NDArray[np.bool_]
+# Below it every whole number is a float64.
+_EXACT = 2.0**53
 _NUMBER = r"^(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?$|^(?i:inf(?:inity)?)$"
 
 
@@ -33,8 +35,17 @@ def as_text(column: pa.Array, name: str) -> tuple[pa.StringArray, Mask]:
     if pa.types.is_nested(column.type):
         raise SourceError(f"column {name} holds {column.type}: expected one value per row")
     if pa.types.is_floating(column.type):
-        column = pc.if_else(pc.is_nan(column), None, column)
+        return _from_floats(column), np.zeros(len(column), dtype=bool)
     return column.cast(pa.string()), np.zeros(len(column), dtype=bool)
+
+
+def _from_floats(column: pa.Array) -> pa.StringArray:
+    """Whole numbers without a point or an exponent: ids become floats where pandas met a missing one."""
+    numbers = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    whole = (np.abs(numbers) < _EXACT) & (np.floor(numbers) == numbers)
+    integers = pa.array(np.where(whole, numbers, 0).astype(np.int64)).cast(pa.string())
+    others = pc.if_else(pc.is_nan(column), None, column).cast(pa.string())
+    return pc.if_else(pa.array(whole), integers, others)
 
 
 def _decoded(column: pa.Array) -> tuple[pa.StringArray, Mask]:

@@ -21,6 +21,15 @@ def _refuse_foreign(config: Frozen, own: set[str], of: str) -> None:
         raise ValueError(f"{of} has no key {', '.join(foreign)}: remove it, or choose what has it")
 
 
+def _is_reserved(name: str) -> bool:
+    """Whether a dataset's columns, or the layers of the towers, have such names."""
+    return (
+        name in _RESERVED
+        or name.startswith(("show_", "query_", "candidate_", "history_"))
+        or name.endswith(("_embedding", "_dropout"))
+    )
+
+
 class FeatureConfig(Frozen):
     """A content feature of users or items.
 
@@ -198,7 +207,7 @@ class DataConfig(Frozen):
     @model_validator(mode="after")
     def _names_are_free(self) -> "DataConfig":
         names = [feature.name for feature in (*self.items.features, *self.users.features)]
-        taken = {name for name in names if name in _RESERVED or name.startswith("show_") or names.count(name) > 1}
+        taken = {name for name in names if _is_reserved(name) or names.count(name) > 1}
         if taken:
             raise ValueError(
                 f"feature names must differ from each other and from the dataset's own: {', '.join(sorted(taken))}"

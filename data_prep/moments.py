@@ -22,8 +22,15 @@ def guess_format(column: pa.Array, name: str) -> Format:
     """Text is numbers when at least half of its values are, else ISO 8601 dates: never a mix of both."""
     if pa.types.is_temporal(column.type):
         return "iso8601"
-    numbers = parse_numbers(as_text(column, name)[0])
-    return "number" if len(numbers) == 0 or np.mean(~np.isnan(numbers)) >= 0.5 else "iso8601"
+    num_values, num_numbers = count_numbers(column, name)
+    return "number" if num_numbers >= 0.5 * num_values else "iso8601"
+
+
+def count_numbers(column: pa.Array, name: str) -> tuple[int, int]:
+    """How many rows have a value, and in how many of them it is a number."""
+    text = as_text(column, name)[0]
+    present = text.filter(pc.fill_null(pc.not_equal(text, ""), False))
+    return len(present), int((~np.isnan(parse_numbers(present))).sum())
 
 
 def to_seconds(column: pa.Array, name: str, format_: Format) -> tuple[npt.NDArray[np.int64], Mask, Mask]:

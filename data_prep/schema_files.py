@@ -44,7 +44,9 @@ def _shipped() -> dict[str, Path]:
 
 def _variant(config: DataConfig, source: str) -> str | None:
     """What stands for `{variant}` in a source that `matches` describes; None when it describes another."""
-    pattern = re.escape(config.matches or "").replace(re.escape(_VARIANT), "([^/]*)")
+    if config.matches is None:
+        return None
+    pattern = re.escape(config.matches).replace(re.escape(_VARIANT), "([^/]*)")
     match = re.fullmatch(pattern, source)
     return "".join(match.groups()) if match else None
 

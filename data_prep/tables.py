@@ -90,8 +90,13 @@ def read_interactions(tables: Tables, name: str, config: DataConfig, quarantine:
 
 def valid_interactions(batch: RawBatch, name: str, config: DataConfig, format_: Format) -> ValidBatch:
     """Divides a batch of `interactions` or `test` into usable rows and others."""
-    valid = validate_interactions(batch, config.interactions, format_)
-    return valid if name == "interactions" else _behind_train(valid, timed=bool(config.interactions.timestamp))
+    if name == "test":
+        valid = validate_interactions(batch, config.interactions, format_)
+        return _behind_train(valid, timed=bool(config.interactions.timestamp))
+    beside = [
+        feature for entity in (config.users, config.items) if entity.source is None for feature in entity.features
+    ]
+    return validate_interactions(batch, config.interactions, format_, beside)
 
 
 def _behind_train(batch: ValidBatch, timed: bool) -> ValidBatch:

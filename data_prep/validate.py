@@ -65,8 +65,10 @@ class _Refusals:
         return [self._reasons[code] for code in self._codes[self._codes > 0]]
 
 
-def validate_interactions(batch: RawBatch, columns: InteractionsConfig, format_: Format) -> ValidBatch:
-    """Checks every row's ids, timestamp, label and weight."""
+def validate_interactions(
+    batch: RawBatch, columns: InteractionsConfig, format_: Format, features: Sequence[FeatureConfig] = ()
+) -> ValidBatch:
+    """Checks every row's ids, timestamp, label and weight, and the numbers among the features beside them."""
     refusals = _Refusals(batch.table.num_rows)
     user = _checked_ids(batch.table, columns.user_id, "user_id", refusals)
     item = _checked_ids(batch.table, columns.item_id, "item_id", refusals)
@@ -80,6 +82,7 @@ def validate_interactions(batch: RawBatch, columns: InteractionsConfig, format_:
     weight = _checked_numbers(batch.table, columns.weight, "weight", refusals)
     if weight is not None:
         refusals.add(weight < 0, "negative weight")
+    _check_features(batch.table, features, refusals)
     good = refusals.good
     whole = bool(good.all())
     chosen = slice(None) if whole else good
@@ -111,10 +114,7 @@ def validate_entities(
     """
     refusals = _Refusals(batch.table.num_rows)
     ids = _checked_ids(batch.table, id_column, id_column, refusals)
-    for feature in features:
-        if feature.type == "numeric":
-            unreadable = as_numbers(one_array(batch.table[feature.source_column]), feature.source_column)[1]
-            refusals.add(unreadable, f"unreadable {feature.source_column}")
+    _check_features(batch.table, features, refusals)
     usable = np.flatnonzero(refusals.good)
     fresh = np.zeros(len(ids), dtype=bool)
     fresh[usable[first_positions(ids.take(pa.array(usable)))]] = True
@@ -190,6 +190,13 @@ def _holds_breaks(text: pa.StringArray) -> bool:
     return bool((found < 14).any())
 
 
+def _check_features(table: pa.Table, features: Sequence[FeatureConfig], refusals: _Refusals) -> None:
+    for feature in features:
+        if feature.type == "numeric":
+            unreadable = as_numbers(one_array(table[feature.source_column]), feature.source_column)[1]
+            refusals.add(unreadable, f"unreadable {feature.source_column}")
+
+
 def _checked_numbers(table: pa.Table, column: str | None, name: str, refusals: _Refusals) -> Float32s | None:
     if column is None:
         return None
@@ -232,6 +239,8 @@ def quarantine_names(columns: Sequence[str]) -> dict[str, str]:
 
 def printable(column: pa.Array) -> pa.StringArray:
     """Any value as text, for a person to read."""
+    if pa.types.is_temporal(column.type):  # Python's own dates end with the year 9999
+        return column.cast(pa.string())
     shown = (
         value.decode(errors="replace") if isinstance(value, bytes) else value if value is None else str(value)
         for value in column.to_pylist()

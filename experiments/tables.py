@@ -20,10 +20,9 @@ def stdout() -> Console:
 def print_dataset(console: Console, manifest: Manifest) -> None:
     """Prints what a dataset holds."""
     s = manifest.statistics
-    density = s["interactions"] / (s["users"] * s["items"])
     table = Table(box=None, pad_edge=False, show_header=False)
     sizes = ", ".join(f"{name} {manifest.num_rows(name):,}" for name in manifest.splits)
-    table.add_row("interactions", f"{s['interactions']:,} ({density:.2%} of all pairs): {sizes}")
+    table.add_row("interactions", f"{s['interactions']:,}: {sizes}")
     table.add_row(
         "users", f"{s['users']:,}; {s['test_users']:,} in test, {s['test_users_seen_in_train']:,} of them in train"
     )

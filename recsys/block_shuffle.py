@@ -6,8 +6,8 @@ import numpy as np
 import tensorflow as tf
 
 FILES_AT_ONCE = 16
-SHUFFLED_BLOCKS = 256
-WINDOW_BLOCKS = 64
+# A million rows of 8 to 16 bytes. A user's rows stand in one block: in a small window they would share their batches.
+WINDOW_BLOCKS = 1024
 
 
 def epoch_seed(seed: int, worker: int) -> tf.data.Dataset:
@@ -19,9 +19,8 @@ def epoch_seed(seed: int, worker: int) -> tf.data.Dataset:
 def shuffled_windows(paths: Sequence[str], seed: tf.Tensor) -> tf.data.Dataset:
     """Yields serialized blocks [at most WINDOW_BLOCKS] string, and a seed [2] int64 for the order of their rows.
 
-    Files come in random order, `FILES_AT_ONCE` of them are read in turns, and their blocks are shuffled among
-    `SHUFFLED_BLOCKS`. All that is random follows from the epoch's seed by stateless ops: there is no further state to
-    resume.
+    Files come in random order, and `FILES_AT_ONCE` of them are read in turns. All that is random follows from the
+    epoch's seed by stateless ops: there is no further state to resume.
 
     Args:
       paths: the shards.
@@ -31,22 +30,10 @@ def shuffled_windows(paths: Sequence[str], seed: tf.Tensor) -> tf.data.Dataset:
     blocks = tf.data.Dataset.from_tensor_slices(ordered).interleave(
         tf.data.TFRecordDataset, cycle_length=FILES_AT_ONCE, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
     )
-
-    def windows(pool: tf.Tensor, pool_seed: tf.Tensor) -> tf.data.Dataset:
-        order = in_random_order(tf.range(tf.size(pool)), pool_seed)
-        starts = tf.data.Dataset.range(0, tf.size(pool, tf.int64), WINDOW_BLOCKS)
-        return starts.map(lambda start: tf.gather(pool, order[start : start + WINDOW_BLOCKS]))
-
-    pools = _with_seeds(blocks.batch(SHUFFLED_BLOCKS), seed, first=-2, step=-1)
-    return _with_seeds(pools.flat_map(windows), seed, first=0, step=1)
+    seeds = tf.data.Dataset.counter().map(lambda number: tf.stack([seed, number]))
+    return tf.data.Dataset.zip(blocks.batch(WINDOW_BLOCKS), seeds)
 
 
 def in_random_order(values: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Shuffles along the first axis, by a seed [2] int64."""
     return tf.random.experimental.stateless_shuffle(values, seed)
-
-
-def _with_seeds(elements: tf.data.Dataset, seed: tf.Tensor, first: int, step: int) -> tf.data.Dataset:
-    """Gives each element a seed [2] int64 of its own: the epoch's, and a number."""
-    seeds = tf.data.Dataset.counter(first, step).map(lambda number: tf.stack([seed, number]))
-    return tf.data.Dataset.zip(elements, seeds)

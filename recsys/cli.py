@@ -120,6 +120,8 @@ def prepare(
         return
     if out is None:
         raise ConfigError("--out is missing: expected the dataset directory to make, for example --out data/mine")
+    if not 0 <= max_bad_fraction <= 1:
+        raise ConfigError(f"--max-bad-fraction {max_bad_fraction}: expected a share between 0 and 1")
     refuse_existing(out)
     config = load_data_config(schema, source)
     from experiments.tables import print_dataset, stdout
@@ -248,7 +250,7 @@ def recommend(
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="A benchmark of experiments/benchmarks: input.")],
+    name: Annotated[str, typer.Argument(help="A benchmark of experiments/benchmarks: input, prepare.")],
 ) -> None:
     """Measures our way beside others' on the same work; the last line is the result as JSON.
 

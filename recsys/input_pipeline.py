@@ -26,9 +26,9 @@ def training_batches(
 ) -> tf.data.Dataset:
     """Yields the train split once, newly shuffled at each iteration, in batches of static shape.
 
-    Files and blocks come in random order, as `recsys.block_shuffle` has it, and rows are permuted within a window of
-    64 blocks, about 65 thousand rows. One seed, with one global seed of TensorFlow, gives one order. What fills up the
-    last batch has weight 0.
+    Files come in random order and are read several at once, as `recsys.block_shuffle` has it, and rows are permuted
+    within a window of 1,024 blocks, about a million rows. One seed, with one global seed of TensorFlow, gives one
+    order. What fills up the last batch has weight 0.
 
     An iterator's state can be saved by `tf.train.Checkpoint(iterator=…)`; restored, it goes on with the next batch.
 

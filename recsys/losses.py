@@ -59,7 +59,8 @@ class InBatchSoftmax(tfrs.tasks.Retrieval):
             # What fills up a batch may be an item that is never sampled.
             correction = tf.where(sample_weight > 0, -tf.math.log(candidate_sampling_probability), 0)
 
-        share = sample_weight / sum_across_replicas(tf.reduce_sum(sample_weight))
+        # A batch in which nothing weighs anything teaches nothing.
+        share = tf.math.divide_no_nan(sample_weight, sum_across_replicas(tf.reduce_sum(sample_weight)))
         loss, losses = cross_entropy(
             query_embeddings / self._temperature,
             candidate_embeddings,

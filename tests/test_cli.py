@@ -115,6 +115,18 @@ def test_an_unknown_source_needs_a_schema(shell: Shell, table: Path, tmp_path: P
     )
 
 
+@pytest.mark.parametrize("share", ["nan", "-3", "1.5"])
+def test_a_share_of_bad_rows_is_one(shell: Shell, table: Path, tmp_path: Path, share: str) -> None:
+    out = tmp_path / "out"
+    arguments = ("--schema", table / "data.toml", "--out", out, f"--max-bad-fraction={share}")
+    said = shell.refusal("prepare", table / "ratings.csv", *arguments)
+    assert said == f"recsys: --max-bad-fraction {float(share)}: expected a share between 0 and 1"
+
+
+def test_an_empty_source_is_no_shipped_one(shell: Shell, tmp_path: Path) -> None:
+    assert shell.refusal("prepare", "", "--out", tmp_path / "out").startswith("recsys: no schema is known for")
+
+
 def test_an_existing_output_is_kept(shell: Shell, table: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("keep")

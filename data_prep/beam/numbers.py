@@ -12,10 +12,9 @@ from data_prep.beam.rank import ExactSelect
 from data_prep.beam.stages import Stage, Stages
 from data_prep.beam.sums import ExactSum
 from data_prep.beam.totals import Facts, add_facts
-from data_prep.columns import parse_numbers
 from data_prep.config import EntityConfig, FeatureConfig
 from data_prep.features import bucket_fit, present_numbers, quantile_ranks, standard_fit
-from data_prep.moments import Format
+from data_prep.moments import Format, count_numbers
 from recsys.schema import NumericFit
 
 
@@ -52,12 +51,10 @@ def numeric_fits(stages: Stages, stage: str, kind: str, config: EntityConfig) ->
     return {f.name: _fit(stages, stage, kind, f) for f in config.features if f.type == "numeric"}
 
 
-def timestamp_formats(
-    facts: Facts, config: EntityConfig, temporal: frozenset[str], num_entities: int
-) -> dict[str, Format]:
+def timestamp_formats(facts: Facts, config: EntityConfig, temporal: frozenset[str]) -> dict[str, Format]:
     """How the text of each timestamp feature is read: as `data_prep.moments.guess_format` says of the whole column."""
     names = [feature.name for feature in config.features if feature.type == "timestamp"]
-    is_number = {name: name in temporal or facts[f"readable {name}"] / num_entities >= 0.5 for name in names}
+    is_number = {name: name in temporal or facts[f"readable {name}"] >= 0.5 * facts[f"values {name}"] for name in names}
     return {name: "number" if number else "iso8601" for name, number in is_number.items()}
 
 
@@ -95,6 +92,7 @@ def _deviations(named: tuple[str, Any], sums: dict[str, float], facts: Facts) ->
 
 
 def _readable(entities: pa.Table, names: list[str]) -> Facts:
-    return {
-        f"readable {name}": int((~np.isnan(parse_numbers(entities[name].combine_chunks()))).sum()) for name in names
-    }
+    facts: Facts = {}
+    for name in names:
+        facts[f"values {name}"], facts[f"readable {name}"] = count_numbers(entities[name].combine_chunks(), name)
+    return facts

@@ -178,7 +178,7 @@ def _rank(
         ordered,
         tuple(np.cumsum([0, *num_values[:-1]]).tolist()),
         fits,
-        {kind: timestamp_formats(found, entity_config(kind, config), temporal, num_entities[kind]) for kind in KINDS},
+        {kind: timestamp_formats(found, entity_config(kind, config), temporal) for kind in KINDS},
         features,
     )
 

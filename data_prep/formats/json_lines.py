@@ -26,8 +26,9 @@ from recsys.errors import SourceError
 
 _LINES_TO_INFER_FROM = 1000
 
-# Numbers stay as written; strings, lists and objects have types of their own.
-_DECODER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
+# Numbers stay as written, and NaN and infinities, which are no JSON, are missing; strings, lists and objects have types
+# of their own.
+_DECODER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=lambda _: None)
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 

@@ -106,3 +106,17 @@ def test_written_floats_are_read_exactly(values: list[float], beside_nonsense: b
 def test_pieces_are_joined() -> None:
     assert one_array(pa.chunked_array([["a"], ["b"]])).to_pylist() == ["a", "b"]
     assert one_array(pa.array(["a"])).to_pylist() == ["a"]
+
+
+def test_whole_floats_are_written_without_a_point_or_an_exponent() -> None:
+    """Ids become floats where pandas met a missing one, and must join a table where they did not."""
+    column = pa.array([12345678901254.0, -7.0, 2.0**52 + 1, 0.5, 1e300, None, math.nan])
+    assert as_text(column, "id")[0].to_pylist() == [
+        "12345678901254",
+        "-7",
+        "4503599627370497",
+        "0.5",
+        "1e+300",
+        None,
+        None,
+    ]

@@ -130,3 +130,8 @@ def test_moments_of_a_configuration_are_utc() -> None:
     assert to_moment(date(1970, 1, 2)) == 86_400
     assert to_moment(datetime(1970, 1, 1, 1)) == 3_600
     assert to_moment(datetime(1970, 1, 1, 1, tzinfo=timezone(timedelta(hours=1)))) == 0
+
+
+def test_missing_values_have_no_say_in_the_format() -> None:
+    assert guess_format(pa.array(["1700000000", "", None, "", ""]), "at") == "number"
+    assert guess_format(pa.array(["2024-01-01", "", None]), "at") == "iso8601"

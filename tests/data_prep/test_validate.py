@@ -213,3 +213,18 @@ def test_every_row_is_kept_or_quarantined(rows: list[tuple[str | None, ...]]) ->
     kept_apart = zip(*(bad[name].to_pylist() for name in names), strict=True)
     assert list(kept_apart) == [rows[position] for position in bad["position"].to_pylist()]
     assert bad["reason"].null_count == 0
+
+
+def test_a_number_beside_the_interactions_is_checked_like_one_of_a_table() -> None:
+    columns = {"who": ["a", "b", "c"], "what": ["x"] * 3, "when": [1, 2, 3], "cost": ["1.5", "abc", ""]}
+    price = FeatureConfig(name="price", column="cost", type="numeric")
+    checked = validate_interactions(batch(columns), COLUMNS, "number", [price])
+    assert checked.user.to_pylist() == ["a", "c"]
+    assert checked.quarantine["reason"].to_pylist() == ["unreadable cost"]
+
+
+def test_a_refused_row_may_hold_a_date_beyond_all_calendars() -> None:
+    far = pa.array([1_700_000_000_000_000, 1], pa.timestamp("ms"))
+    refused = validate_interactions(batch({"who": [None, "u"], "what": ["i", "i"], "when": far}), COLUMNS, "number")
+    assert refused.quarantine["reason"].to_pylist() == ["missing user_id"]
+    assert refused.quarantine["when"].to_pylist() == ["<value out of range: 1700000000000000>"]

@@ -87,12 +87,12 @@ def test_training_learns(tiny_run: Run) -> None:
 @pytest.mark.parametrize("patience", [2, 50])
 def test_the_best_epoch_is_kept(tiny_dataset: Dataset, tmp_path: Path, patience: int) -> None:
     """At this rate it overfits. Whether patience ends training or the number of epochs does, the best one is kept."""
-    config = experiment(train__epochs=12, train__patience=patience, optimizer__learning_rate=1.0)
+    config = experiment(train__epochs=16, train__patience=patience, optimizer__learning_rate=1.0)
     towers = train(config, RuntimeConfig(), tiny_dataset, tmp_path / "run")
     validation = [row["val_ndcg@20"] for row in history(tmp_path / "run")]
     best = int(np.argmax(validation))
     assert best < len(validation) - 1
-    assert len(validation) == min(12, best + 1 + patience)
+    assert len(validation) == min(16, best + 1 + patience)
     for kept in (towers, open_run(tmp_path / "run").towers):
         assert validation_ndcg(kept, tiny_dataset) == pytest.approx(validation[best], rel=1e-9)
 
