@@ -7,14 +7,19 @@ imported when it runs, so that `recsys --help` needs no TensorFlow.
 import json
 import logging
 import sys
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 import typer.core
 
 from recsys.errors import ConfigError, RecsysError
+
+if TYPE_CHECKING:
+    from recsys.schema import Manifest
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -126,20 +131,24 @@ def prepare(
     config = load_data_config(schema, source)
     from experiments.tables import print_dataset, stdout
 
-    arguments = (source, config, out, tfds_manual_dir, max_bad_fraction, extend)
-    if engine == "beam":
-        from data_prep.beam import require_beam
-
-        require_beam()
-        from data_prep.beam.pipeline import prepare_with_beam
-
-        manifest = prepare_with_beam(*arguments, beam_options=context.args)
-    else:
-        from data_prep.pipeline import prepare as run
-
-        manifest = run(*arguments)
-    print_dataset(stdout(), manifest)
+    run = _with_beam(context.args) if engine == "beam" else _on_one_machine()
+    print_dataset(stdout(), run(source, config, out, tfds_manual_dir, max_bad_fraction, extend))
     print(f"{out / 'report.html'} shows it")
+
+
+def _on_one_machine() -> Callable[..., "Manifest"]:
+    from data_prep.pipeline import prepare as run
+
+    return run
+
+
+def _with_beam(options: list[str]) -> Callable[..., "Manifest"]:
+    from data_prep.beam import require_beam
+
+    require_beam()
+    from data_prep.beam.pipeline import prepare_with_beam
+
+    return partial(prepare_with_beam, beam_options=options)
 
 
 @app.command()

@@ -12,7 +12,7 @@ from recsys.errors import ConfigError, DatasetError
 from recsys.feature_tables import FeatureTables
 from recsys.schema import HISTORY
 
-_HISTORY_PIECE_ROWS = 4096
+_PIECE_ROWS = 4096
 
 _Rows = dict[str, tf.Tensor]
 
@@ -151,23 +151,22 @@ def _epoch_function(
     """Returns the function from an epoch's seed to its batches."""
     tables = FeatureTables(dataset, features)
     schema = dataset.schema
-    with_history = features is None or HISTORY in features
+    history_length = schema.history_length if features is None or HISTORY in features else 0
     columns = ["user_row", "item_row", *(["weight"] if schema.weight else [])]
     if schema.label and (features is None or "label" in features):
         columns.append("label")
+
+    def decoded(blocks: tf.Tensor) -> tuple[_Rows, tf.Tensor]:
+        if not history_length:
+            return decode_rows(blocks, columns), tf.constant([-1])
+        rows, values = decode_windows(blocks, columns)
+        return rows, tables.item_ids(values)
 
     def with_features(rows: _Rows) -> _Rows:
         return {**rows, **tables.user(rows["user_row"]), **tables.candidate(rows["item_row"])}
 
     def epoch(seed: tf.Tensor) -> tf.data.Dataset:
-        windows = shuffled_windows(share.paths, seed)
-        if with_history:
-            rows = _permuted_with_history(windows, columns, tables, schema.history_length)
-        else:
-            rows = windows.map(
-                lambda blocks, own: _permuted_rows(decode_rows(blocks, columns), own),
-                num_parallel_calls=tf.data.AUTOTUNE,
-            )
+        rows = _permuted_rows(shuffled_windows(share.paths, seed), decoded, history_length)
         return filled_batches(rows, share.num_filler, share.batch_size).map(
             with_features, num_parallel_calls=tf.data.AUTOTUNE
         )
@@ -175,31 +174,35 @@ def _epoch_function(
     return epoch
 
 
-def _permuted_with_history(
-    windows: tf.data.Dataset, columns: list[str], tables: FeatureTables, history_length: int
+def _permuted_rows(
+    windows: tf.data.Dataset, decoded: Callable[[tf.Tensor], tuple[_Rows, tf.Tensor]], history_length: int
 ) -> tf.data.Dataset:
-    """Yields the columns, [piece] each, and `history` [piece, history_length] int32 item ids.
+    """Permutes the rows of each window, and gathers them with their histories.
 
-    In pieces, because the histories of a whole window are so large that allocating them takes longer than making them.
+    In pieces, in parallel: what is gathered is so large for a whole window that allocating it takes longer than
+    gathering.
+
+    Yields:
+      The columns, [piece] each, and where there are histories `history` [piece, history_length] int32 item ids.
     """
 
-    def decoded(blocks: tf.Tensor, seed: tf.Tensor) -> tuple[_Rows, tf.Tensor]:
-        rows, values = decode_windows(blocks, columns)
-        return _permuted_rows(rows, seed), tables.item_ids(values)
+    def with_order(blocks: tf.Tensor, seed: tf.Tensor) -> tuple[_Rows, tf.Tensor, tf.Tensor]:
+        rows, values = decoded(blocks)
+        return rows, values, in_random_order(tf.range(tf.size(rows["user_row"])), seed)
 
-    def in_pieces(rows: _Rows, values: tf.Tensor) -> tf.data.Dataset:
-        def piece(start: tf.Tensor) -> _Rows:
-            members = {name: column[start : start + _HISTORY_PIECE_ROWS] for name, column in rows.items()}
-            return take_history(members, values, history_length)
+    def in_pieces(rows: _Rows, values: tf.Tensor, order: tf.Tensor) -> tf.data.Dataset:
+        starts = tf.data.Dataset.range(0, tf.size(order, tf.int64), _PIECE_ROWS)
+        return starts.map(lambda start: (rows, values, order[start : start + _PIECE_ROWS]))
 
-        return tf.data.Dataset.range(0, tf.size(rows["user_row"], tf.int64), _HISTORY_PIECE_ROWS).map(piece)
+    def gathered(rows: _Rows, values: tf.Tensor, members: tf.Tensor) -> _Rows:
+        taken = {name: tf.gather(column, members) for name, column in rows.items()}
+        return take_history(taken, values, history_length) if history_length else taken
 
-    return windows.map(decoded, num_parallel_calls=tf.data.AUTOTUNE).flat_map(in_pieces)
-
-
-def _permuted_rows(rows: _Rows, seed: tf.Tensor) -> _Rows:
-    order = in_random_order(tf.range(tf.size(rows["user_row"])), seed)
-    return {name: tf.gather(column, order) for name, column in rows.items()}
+    return (
+        windows.map(with_order, num_parallel_calls=tf.data.AUTOTUNE)
+        .flat_map(in_pieces)
+        .map(gathered, num_parallel_calls=tf.data.AUTOTUNE)
+    )
 
 
 def filled_batches(rows: tf.data.Dataset, num_filler: int, batch_size: int) -> tf.data.Dataset:

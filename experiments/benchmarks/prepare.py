@@ -1,7 +1,7 @@
 """`recsys prepare` against a plain pandas script that writes an example per interaction.
 
-Both are whole processes. The script reads the first rows of the same file, fewer of them, for its time grows with the
-rows; what is compared is rows per second.
+Both are whole processes, and which of them comes first alternates. The script reads a file of its own, of fewer rows by
+the same generator, for its time grows with the rows; what is compared is rows per second.
 """
 
 import os
@@ -10,7 +10,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -47,6 +49,9 @@ class Run:
         return self.rows / self.seconds
 
 
+_Way = Callable[[int], Run]
+
+
 def measure(
     rows: int = _ROWS, fewer_rows: int = _FEWER_ROWS, script_rows: int = _SCRIPT_ROWS, repeats: int = _REPEATS
 ) -> Report:
@@ -62,10 +67,8 @@ def measure(
             _write_sources(folder, size)
         for name, (suffix, history_length) in _CASES.items():
             fewer = _prepare(folder, suffix, fewer_rows, history_length)
-            pairs = [
-                (_prepare(folder, suffix, rows, history_length), _script(folder, suffix, script_rows, history_length))
-                for _ in range(repeats)
-            ]
+            ways = (partial(_prepare, folder, suffix, rows), partial(_script, folder, suffix, script_rows))
+            pairs = [_in_turns(ways, history_length, repeat % 2 == 1) for repeat in range(repeats)]
             ratios = [ours.rows_per_second / script.rows_per_second for ours, script in pairs]
             cases[name] = statistics.median(ratios)
             rates = (statistics.median(run.rows_per_second for run in runs) for runs in zip(*pairs, strict=True))
@@ -106,6 +109,15 @@ def _script(folder: Path, suffix: str, rows: int, history_length: int) -> Run:
     with tempfile.TemporaryDirectory(dir=folder) as out:
         module = "experiments.benchmarks.peers.pandas_script"
         return _run([module, str(folder / f"{rows}.{suffix}"), out, str(history_length)], rows)
+
+
+def _in_turns(ways: tuple[_Way, _Way], history_length: int, reverse: bool) -> tuple[Run, Run]:
+    """Runs both ways one after the other, the second one first if `reverse`."""
+    if reverse:
+        second, first = ways[1](history_length), ways[0](history_length)
+    else:
+        first, second = ways[0](history_length), ways[1](history_length)
+    return first, second
 
 
 def _run(module_and_arguments: list[str], rows: int) -> Run:

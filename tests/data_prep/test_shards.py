@@ -11,9 +11,10 @@ import tensorflow as tf
 
 from data_prep.sequences import Sequences, build_sequences
 from data_prep.shards import write_shards
-from recsys.blocks import decode_rows, decode_rows_and_history, read_blocks
+from recsys.blocks import decode_rows, decode_windows, read_blocks, take_history
 from recsys.schema import Shard
 
+COLUMNS = ("user_row", "item_row", "timestamp")
 NUM_USERS, NUM_ITEMS = 9, 200
 SPLITS = ("train", "validation", "test")
 
@@ -68,7 +69,7 @@ def test_rows_and_histories_survive_a_round_trip(tmp_path: Path, length: int, bl
     for number, (name, shards) in enumerate(write_all(tmp_path, made).items()):
         rows = np.flatnonzero(made.split == number)
         blocks = read_blocks([tmp_path / shard.name for shard in shards]).batch(blocks_at_once)
-        decoded = [decode_rows_and_history(block, length) for block in blocks]
+        decoded = [take_history(*decode_windows(block, COLUMNS), length) for block in blocks]
         read = {column: np.concatenate([part[column] for part in decoded]) for column in decoded[0]}
         assert all(shard.name.startswith(f"interactions/{name}-") for shard in shards)
         np.testing.assert_array_equal(read["user_row"], made.user_row[rows])
@@ -105,7 +106,8 @@ def test_a_block_without_any_history_is_read(tmp_path: Path) -> None:
     made = build_sequences(codes, codes, np.zeros(5, np.int64), np.zeros(5, np.int8), None, None, 3)
     (shard,) = write_shards(tmp_path, "train", made, np.arange(5))
     (block,) = read_blocks([tmp_path / shard.name]).batch(1)
-    np.testing.assert_array_equal(decode_rows_and_history(block, 3)["history"], np.full((5, 3), -1))
+    history = take_history(*decode_windows(block, COLUMNS), 3)["history"]
+    np.testing.assert_array_equal(history, np.full((5, 3), -1))
 
 
 @pytest.mark.parametrize("giant", [None, 0, 150, 299])

@@ -136,7 +136,7 @@ def files_of(path: Path) -> dict[str, bytes]:
     return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
 
 
-def require_equal_datasets(single: Path, beam: Path) -> None:
+def assert_equal_datasets(single: Path, beam: Path) -> None:
     ours, theirs = files_of(beam), files_of(single)
     assert sorted(ours) == sorted(theirs)
     assert [name for name in ours if ours[name] != theirs[name]] == []
@@ -150,7 +150,7 @@ def test_beam_writes_what_one_machine_writes(
     config = DataConfig.model_validate(settings)
     prepare(source, config, tmp_path / "single")
     prepare_with_beam(source, config, tmp_path / "beam", partition_rows=PARTITION_ROWS)
-    require_equal_datasets(tmp_path / "single", tmp_path / "beam")
+    assert_equal_datasets(tmp_path / "single", tmp_path / "beam")
 
 
 def test_beam_extends_and_quarantines_as_one_machine(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_beam_extends_and_quarantines_as_one_machine(tmp_path: Path) -> None:
     for engine, name in ((prepare, "extended"), (prepare_with_beam, "extended_beam")):
         options: dict[str, Any] = {"partition_rows": PARTITION_ROWS} if engine is prepare_with_beam else {}
         engine(source, config, tmp_path / name, None, 0.3, tmp_path / "single", **options)
-    require_equal_datasets(tmp_path / "extended", tmp_path / "extended_beam")
+    assert_equal_datasets(tmp_path / "extended", tmp_path / "extended_beam")
     quarantined = {name for name in files_of(tmp_path / "extended") if name.startswith("quarantine")}
     assert quarantined == {f"quarantine/{name}.parquet" for name in ("interactions", "items", "users")}
 
@@ -175,7 +175,7 @@ def test_two_processes_write_what_one_machine_writes(tmp_path: Path, monkeypatch
     options = ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]
     prepare(source, config, tmp_path / "single")
     prepare_with_beam(source, config, tmp_path / "beam", None, 0.3, beam_options=options, partition_rows=PARTITION_ROWS)
-    require_equal_datasets(tmp_path / "single", tmp_path / "beam")
+    assert_equal_datasets(tmp_path / "single", tmp_path / "beam")
 
 
 def unreadable_rows(folder: Path) -> None:
