@@ -73,8 +73,8 @@ class LossConfig(Frozen):
     remove_accidental_hits: bool = True
 
 
-class OptimizerConfig(Frozen):
-    """Adagrad (Duchi et al., 2011), whose sparse update touches only the rows of a batch.
+class AdagradConfig(Frozen):
+    """Adagrad (Duchi et al., 2011).
 
     Attributes:
       learning_rate: the step size.
@@ -83,6 +83,60 @@ class OptimizerConfig(Frozen):
 
     learning_rate: float = Field(default=0.3, gt=0)
     initial_accumulator: float = Field(default=0.1, gt=0)
+
+
+class AdamConfig(Frozen):
+    """`recsys.optimizers.RowSparseAdam`.
+
+    Attributes:
+      learning_rate: the step size.
+      beta_1, beta_2: how much of the first and second moment a step keeps.
+      weight_decay: the share of a weight that a step takes, times the learning rate.
+    """
+
+    learning_rate: float = Field(default=0.001, gt=0)
+    beta_1: float = Field(default=0.9, ge=0, lt=1)
+    beta_2: float = Field(default=0.999, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+
+
+class ScheduleConfig(Frozen):
+    """How the learning rate changes over the steps.
+
+    Attributes:
+      warmup_steps: steps in which it grows linearly to its full size.
+      decay: `cosine` lets it fall to 0 by the end of the last epoch.
+    """
+
+    warmup_steps: int = Field(default=0, ge=0)
+    decay: Literal["none", "cosine"] = "none"
+
+
+class OptimizerConfig(Frozen):
+    """One optimizer, which touches only the rows of a batch; Adagrad where none is named.
+
+    Attributes:
+      adam, adagrad: the options of the one that is used.
+      schedule: of the learning rate.
+    """
+
+    adam: AdamConfig | None = None
+    adagrad: AdagradConfig | None = Field(
+        default_factory=lambda others: AdagradConfig() if others.get("adam") is None else None
+    )
+    schedule: ScheduleConfig = ScheduleConfig()
+
+    @model_validator(mode="after")
+    def _one_only(self) -> "OptimizerConfig":
+        if (self.adam is None) == (self.adagrad is None):
+            raise ValueError("expected one of adagrad and adam, received both: remove one")
+        return self
+
+    @property
+    def chosen(self) -> AdagradConfig | AdamConfig:
+        """The options of the one that is used."""
+        (chosen,) = (options for options in (self.adam, self.adagrad) if options is not None)
+        return chosen
 
 
 class TrainConfig(Frozen):

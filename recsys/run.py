@@ -83,7 +83,9 @@ def start_run(
         versions={tool: version(tool) for tool in _TOOLS},
     )
     with new_directory(path) as folder:
-        (folder / "config.toml").write_text(tomli_w.dumps(config.model_dump(mode="json")), encoding="utf-8")
+        (folder / "config.toml").write_text(
+            tomli_w.dumps(config.model_dump(mode="json", exclude_none=True)), encoding="utf-8"
+        )
         write_json(folder / "environment.json", environment.model_dump(mode="json"))
 
 

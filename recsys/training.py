@@ -12,6 +12,7 @@ from recsys.evaluation import TwoTowerScorer, evaluate, require_rankable
 from recsys.input_pipeline import training_feed
 from recsys.interactions import load_interactions
 from recsys.metrics import split_name
+from recsys.optimizers import make_optimizer
 from recsys.progress import TrainingProgress
 from recsys.queries import make_queries
 from recsys.retrieval import RetrievalModel
@@ -42,14 +43,11 @@ def train(config: ExperimentConfig, runtime: RuntimeConfig, dataset: Dataset, ou
     with strategy.scope():
         towers = build_towers(dataset.schema, config.model)
         model = RetrievalModel(towers, config.loss, dataset.train_counts)
-        model.compile(
-            optimizer=tf.keras.optimizers.Adagrad(
-                config.optimizer.learning_rate, initial_accumulator_value=config.optimizer.initial_accumulator
-            )
-        )
     monitored = f"val_{config.train.validation_metric}"
     features = {*towers.query_inputs, *towers.candidate_inputs}
     feed = training_feed(strategy, dataset, config.train.batch_size, config.train.seed, features)
+    with strategy.scope():
+        model.compile(optimizer=make_optimizer(config.optimizer, config.train.epochs * feed.steps_per_epoch))
     validation = ValidationMetric(towers, dataset, config)
     # Whatever can be refused has been by now: a run directory means that training began.
     start_run(out, config, runtime, dataset, device_names(strategy))

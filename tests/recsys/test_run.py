@@ -36,7 +36,7 @@ def test_config_toml_names_every_setting(tiny_run: Run) -> None:
     assert (config["model"]["embedding_dim"], config["model"]["normalize"]) == (16, True)
     assert config["model"]["history"] == {"share_item_table": True, "id_dropout": 0.1}
     assert config["train"]["batch_size"] == 256
-    assert tiny_run.config.model_dump(mode="json") == config
+    assert tiny_run.config.model_dump(mode="json", exclude_none=True) == config
 
 
 def test_environment_json_tells_where_a_run_comes_from(tiny_run: Run, tiny_dataset: Dataset) -> None:
