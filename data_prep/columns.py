@@ -1,5 +1,8 @@
 """Raw columns of any type as text and as numbers."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -12,6 +15,20 @@ Mask = npt.NDArray[np.bool_]
 # Below it every whole number is a float64.
 _EXACT = 2.0**53
 _NUMBER = r"^(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?$|^(?i:inf(?:inity)?)$"
+
+
+@contextmanager
+def texts_fit() -> Iterator[None]:
+    """Raises `SourceError` where a column in one piece would hold more text than the 2 GiB that Arrow can address."""
+    try:
+        yield
+    except (pa.ArrowCapacityError, pa.ArrowInvalid) as error:
+        if isinstance(error, pa.ArrowInvalid) and not str(error).startswith("offset overflow"):
+            raise
+        raise SourceError(
+            "the ids of all users or items, or one of their columns, are more than 2 GiB of text: expected less on one "
+            "machine; use --engine beam"
+        ) from error
 
 
 def one_array(column: pa.ChunkedArray | pa.Array) -> pa.Array:

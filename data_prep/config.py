@@ -111,7 +111,9 @@ class InteractionsConfig(Frozen):
     Attributes:
       user_id, item_id: the ids.
       timestamp: dates, seconds since 1970 or any growing integer; false when the rows stand in order of time.
-      timestamp_format: how text is read: as `number` or as `iso8601`; `auto` looks at the first rows.
+      timestamp_format: how text is read: as `number` or as `iso8601`; `auto` looks at the first rows. Numbers may be
+        `s`, `ms`, `us` or `ns` since 1970, in which dates of filters and split are compared with them; otherwise the
+        first rows tell the unit.
       label: a number to learn or to filter by, such as a rating.
       weight: how much a row counts in training.
     """
@@ -119,7 +121,7 @@ class InteractionsConfig(Frozen):
     user_id: str = "user_id"
     item_id: str = "item_id"
     timestamp: str | Literal[False] = "timestamp"
-    timestamp_format: Literal["auto", "number", "iso8601"] = "auto"
+    timestamp_format: Literal["auto", "number", "iso8601", "s", "ms", "us", "ns"] = "auto"
     label: str | None = None
     weight: str | None = None
 
@@ -203,6 +205,12 @@ class DataConfig(Frozen):
     split: SplitConfig = SplitConfig()
     history_length: int = Field(default=50, ge=0)
     seed: int = 0
+
+    @property
+    def beside(self) -> dict[str, EntityConfig]:
+        """`user` and `item`, as far as they have content that stands in columns beside the interactions."""
+        entities = {"user": self.users, "item": self.items}
+        return {kind: entity for kind, entity in entities.items() if entity.source is None and entity.columns}
 
     @model_validator(mode="after")
     def _names_are_free(self) -> "DataConfig":

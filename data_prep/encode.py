@@ -80,38 +80,67 @@ def encode_entities(
     return encoded
 
 
+@dataclass(frozen=True)
+class _Encoded:
+    """One feature's column, where it has a value, and what was fitted for it."""
+
+    values: pa.Array
+    present: Mask
+    fit: NumericFit | None = None
+    vocabulary: Vocabulary | None = None
+
+
 def _add_feature(
-    encoded: Entities,
-    column: pa.Array,
-    in_train: npt.NDArray[np.bool_],
-    config: FeatureConfig,
-    old: OldDataset | None,
+    encoded: Entities, column: pa.Array, in_train: Mask, config: FeatureConfig, old: OldDataset | None
 ) -> None:
     """Adds one feature's column, its description and what was fitted for it."""
+    added = _encode(column, in_train, config, old)
     num_values = num_boundaries = 0
-    if config.type == "timestamp":
-        values, present = circle_column(f.on_circles(column, config))
-    elif config.type == "numeric":
-        numbers = f.numbers_of(column, config)
-        fit = (old and old.numeric_fit(config.name)) or f.fit_numeric(numbers[in_train], config)
-        encoded.numeric_fits[config.name] = fit
-        num_boundaries = len(fit.boundaries)
-        values, present = number_column(numbers, fit, config)
-    else:
-        tokens = f.tokens_of(column, config)
-        lengths = np.array([len(row) for row in tokens], np.int32)
-        flat = pa.array(chain.from_iterable(tokens), pa.string())
-        if config.type == "text":
-            ids = f.hashed(flat.to_numpy(zero_copy_only=False), config)
-        else:
-            counted = count_values(flat.filter(pa.array(np.repeat(in_train, lengths))))
-            vocabulary = fit_vocabulary(*counted, config.num_oov, _old_values(old, config.name))
-            encoded.vocabularies[config.name] = vocabulary
-            num_values, ids = len(vocabulary.values), vocabulary.encode(flat)
-        values, present = token_column(ids, lengths, config)
+    if added.fit is not None:
+        encoded.numeric_fits[config.name] = added.fit
+        num_boundaries = len(added.fit.boundaries)
+    if added.vocabulary is not None:
+        encoded.vocabularies[config.name] = added.vocabulary
+        num_values = len(added.vocabulary.values)
     encoded.features.append(f.describe(config, num_values, num_boundaries))
-    encoded.table = encoded.table.append_column(config.name, values)
-    encoded.coverage[config.name] = float(np.mean(present))
+    encoded.table = encoded.table.append_column(config.name, added.values)
+    encoded.coverage[config.name] = float(np.mean(added.present))
+
+
+def _encode(column: pa.Array, in_train: Mask, config: FeatureConfig, old: OldDataset | None) -> _Encoded:
+    if config.type == "timestamp":
+        return _Encoded(*circle_column(f.on_circles(column, config)))
+    if config.type == "numeric":
+        return _encode_numbers(column, in_train, config, None if old is None else old.numeric_fit(config.name))
+    if config.type == "text":
+        return _encode_words(column, config)
+    return _encode_categories(column, in_train, config, _old_values(old, config.name))
+
+
+def _encode_numbers(column: pa.Array, in_train: Mask, config: FeatureConfig, old_fit: NumericFit | None) -> _Encoded:
+    numbers = f.numbers_of(column, config)
+    fit = f.fit_numeric(numbers[in_train], config) if old_fit is None else old_fit
+    return _Encoded(*number_column(numbers, fit, config), fit=fit)
+
+
+def _encode_words(column: pa.Array, config: FeatureConfig) -> _Encoded:
+    words, lengths = _flat_tokens(column, config)
+    return _Encoded(*token_column(f.hashed(words.to_numpy(zero_copy_only=False), config), lengths, config))
+
+
+def _encode_categories(
+    column: pa.Array, in_train: Mask, config: FeatureConfig, old_values: pa.StringArray | None
+) -> _Encoded:
+    tokens, lengths = _flat_tokens(column, config)
+    counted = count_values(tokens.filter(pa.array(np.repeat(in_train, lengths))))
+    vocabulary = fit_vocabulary(*counted, config.num_oov, old_values)
+    return _Encoded(*token_column(vocabulary.encode(tokens), lengths, config), vocabulary=vocabulary)
+
+
+def _flat_tokens(column: pa.Array, config: FeatureConfig) -> tuple[pa.StringArray, Int32s]:
+    """The tokens of all rows in one run, and [num_rows] int32: how many each row has."""
+    tokens = f.tokens_of(column, config)
+    return pa.array(chain.from_iterable(tokens), pa.string()), np.array([len(row) for row in tokens], np.int32)
 
 
 def circle_column(circles: f.Float32s) -> tuple[pa.Array, Mask]:

@@ -71,8 +71,8 @@ class EventCollector:
 
     def events(self) -> Events:
         """Everything that was gathered."""
-        user_ids, user = _unified(self._ids["user"])
-        item_ids, item = _unified(self._ids["item"])
+        user_ids, user = unified(self._ids["user"])
+        item_ids, item = unified(self._ids["item"])
         return Events(
             user_ids=user_ids,
             item_ids=item_ids,
@@ -86,10 +86,11 @@ class EventCollector:
         )
 
 
-def _unified(chunks: list[pa.DictionaryArray]) -> tuple[pa.StringArray, Int32s]:
-    unified = pa.chunked_array(chunks).unify_dictionaries()
-    codes = np.concatenate([chunk.indices.to_numpy() for chunk in unified.chunks])
-    return unified.chunk(0).dictionary, codes.astype(np.int32, copy=False)
+def unified(chunks: list[pa.DictionaryArray]) -> tuple[pa.StringArray, Int32s]:
+    """The distinct values of all chunks, and [num_rows] int32 positions in them."""
+    column = pa.chunked_array(chunks).unify_dictionaries()
+    codes = np.concatenate([chunk.indices.to_numpy() for chunk in column.chunks])
+    return column.chunk(0).dictionary, codes.astype(np.int32, copy=False)
 
 
 def _joined(parts: list[Float32s | None]) -> Float32s | None:

@@ -9,7 +9,7 @@ import pyarrow as pa
 from data_prep.config import DataConfig
 from recsys.dataset import Dataset, open_dataset
 from recsys.errors import ConfigError
-from recsys.schema import Feature, NumericFit
+from recsys.schema import Feature, NumericFit, Source
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,17 @@ class OldDataset:
         """What was learned of a number."""
         return self.dataset.manifest.numeric_fits.get(feature)
 
+    @property
+    def source(self) -> Source:
+        """What a manifest says of it; where it lies is not the same on every machine."""
+        return Source(spec=self.dataset.path.resolve().name, fingerprint=self.dataset.fingerprint)
+
     def require_same(self, features: Sequence[Feature]) -> None:
         """Raises `ConfigError` when user or item features differ from the old ones in more than new ids."""
         schema = self.dataset.schema
         kind = schema.user_features if features[0].name == schema.user_id.name else schema.item_features
-        ours, theirs = ([_kept_part(feature) for feature in part] for part in (features, kind))
+        unrecorded = {feature.name for feature in kind if feature.column is None}
+        ours, theirs = ([_kept_part(f, f.name not in unrecorded) for f in part] for part in (features, kind))
         if ours != theirs:
             raise ConfigError(
                 f"{self.dataset.path} has the features {'; '.join(theirs)}: expected the same to extend it, received "
@@ -60,8 +66,17 @@ def open_old(path: Path | None, config: DataConfig) -> OldDataset | None:
     return old
 
 
-def _kept_part(feature: Feature) -> str:
+def _kept_part(feature: Feature, with_reading: bool) -> str:
+    """What must stay as it is; how the values are read only where it is known of both datasets."""
     width = f" × {feature.max_length}" if feature.max_length > 1 else ""
     buckets = f", {feature.num_ids - 1} buckets" if feature.type == "text" else ""
     oov = f", {feature.num_oov} out of vocabulary" if feature.num_oov else ""
-    return f"{feature.name} ({feature.type}{width}{buckets}{oov})"
+    reading = _reading(feature) if with_reading else ""
+    return f"{feature.name} ({feature.type}{width}{buckets}{oov}{reading})"
+
+
+def _reading(feature: Feature) -> str:
+    column = f", of column {feature.column}" if feature.column not in (None, feature.name) else ""
+    separator = f", separated by {feature.separator!r}" if feature.separator is not None else ""
+    ngrams = f", up to {feature.max_ngram} words" if feature.max_ngram > 1 else ""
+    return column + separator + ngrams

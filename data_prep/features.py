@@ -1,4 +1,4 @@
-"""Content features: raw values to tokens or numbers, and what is fitted on train rows."""
+"""Content features: raw values to tokens or numbers, and what is fitted on users and items with a train interaction."""
 
 import math
 import re
@@ -33,6 +33,11 @@ def describe(config: FeatureConfig, num_values: int, num_boundaries: int) -> Fea
       num_values: known values of a categorical feature.
       num_boundaries: between the buckets of a number.
     """
+    read = {"column": config.source_column, "separator": config.separator, "max_ngram": config.max_ngram}
+    return _described(config, num_values, num_boundaries).model_copy(update=read)
+
+
+def _described(config: FeatureConfig, num_values: int, num_boundaries: int) -> Feature:
     if config.type == "text":
         return Feature(
             name=config.name, type="text", num_ids=1 + config.num_buckets, num_oov=0, max_length=config.max_length
@@ -113,7 +118,7 @@ def quantile_ranks(num_values: int, quantiles: int) -> list[int]:
 
 
 def standardized(values: Floats, fit: NumericFit) -> Float32s:
-    """[num_rows] float32 of mean 0 and standard deviation 1 over train rows; a missing value is the mean."""
+    """[num_rows] float32 of mean 0 and standard deviation 1 over what was fitted; a missing value is the mean."""
     largest = np.finfo(np.float32).max
     return np.nan_to_num((values - fit.mean) / fit.standard_deviation).clip(-largest, largest).astype(np.float32)
 

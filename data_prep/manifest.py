@@ -9,9 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_prep.config import DataConfig
+from data_prep.extend import OldDataset
 from data_prep.report import render_report
 from data_prep.sources import fingerprint
 from data_prep.tables import Tables
+from data_prep.time_units import unit_of
 from data_prep.validate import Quarantine
 from recsys.artifacts import sha256_of, write_json
 from recsys.schema import FORMAT_VERSION, Feature, Manifest, NumericFit, Schema, Shard, Source, SplitRule
@@ -68,6 +70,7 @@ def complete(
     quarantine: dict[str, int],
     filtered: dict[str, int],
     statistics: dict[str, Any],
+    old: OldDataset | None,
 ) -> Manifest:
     """Writes `statistics.json`, `report.html` and `manifest.json`.
 
@@ -82,7 +85,11 @@ def complete(
       quarantine: refused rows by reason.
       filtered: rows left out by filter.
       statistics: the content of `statistics.json`.
+      old: the dataset that it extends.
     """
+    sources = {name: Source(spec=s.spec, fingerprint=fingerprint(s)) for name, s in tables.sources.items()}
+    if old is not None:
+        sources["extends"] = old.source
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         schema_=Schema(
@@ -98,7 +105,8 @@ def complete(
         filtered=filtered,
         statistics=statistics,
         seed=config.seed,
-        sources={name: Source(spec=s.spec, fingerprint=fingerprint(s)) for name, s in tables.sources.items()},
+        sources=sources,
+        timestamp_unit=unit_of(config, tables.timestamp_format),
         tool_versions={tool: version(tool) for tool in _TOOLS},
         **files,
     )

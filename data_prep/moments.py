@@ -12,10 +12,14 @@ import pyarrow.compute as pc
 from data_prep.columns import Mask, as_text, parse_numbers
 from data_prep.config import Moment
 
-Format = Literal["number", "iso8601"]
+Unit = Literal["s", "ms", "us", "ns"]
+# Numbers of a known unit are read as all others: they keep it.
+Format = Literal["number", "iso8601"] | Unit
 _INTEGER = r"^(?P<sign>[+-]?)0*(?P<digits>[0-9]{1,19})$"
 _LIMIT = 2**62
-_UNITS_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+UNITS_PER_SECOND: dict[Unit, int] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+# March 1973, and the year 5138: three powers of ten, as between two units, so that these do not overlap.
+_EARLIEST_SECOND, _LATEST_SECOND = 10**8, 10**11
 
 
 def guess_format(column: pa.Array, name: str) -> Format:
@@ -33,8 +37,21 @@ def count_numbers(column: pa.Array, name: str) -> tuple[int, int]:
     return len(present), int((~np.isnan(parse_numbers(present))).sum())
 
 
+def guess_unit(column: pa.Array, name: str) -> Unit | None:
+    """The unit in which the middle one of the numbers lies between 1973 and 5138; None where it does in none."""
+    values, unreadable, beyond = to_seconds(column, name, "number")
+    known = np.sort(np.abs(values[~(unreadable | beyond)]))
+    if not len(known):
+        return None
+    middle = known[len(known) // 2]
+    for unit, per_second in UNITS_PER_SECOND.items():
+        if _EARLIEST_SECOND * per_second <= middle < _LATEST_SECOND * per_second:
+            return unit
+    return None
+
+
 def to_seconds(column: pa.Array, name: str, format_: Format) -> tuple[npt.NDArray[np.int64], Mask, Mask]:
-    """Reads integers as they are, fractions rounded, and dates as seconds since 1970.
+    """Reads integers as they are, whatever their unit, fractions rounded, and dates as seconds since 1970.
 
     Args:
       column: integers, floats, dates, or text of one of them.
@@ -57,6 +74,18 @@ def to_seconds(column: pa.Array, name: str, format_: Format) -> tuple[npt.NDArra
         except pa.ArrowInvalid:  # also where a value is null
             pass
     return _from_mixed_text(text)
+
+
+def unreadable_moments(column: pa.Array, name: str) -> Mask:
+    """[num_rows] bool: there is a value, but it is a moment in no format, or one beyond ± 2**62."""
+    if pa.types.is_temporal(column.type):
+        _, unreadable, beyond = _from_dates(column)
+        return (unreadable | beyond) & column.is_valid().to_numpy(zero_copy_only=False)
+    text, undecodable = as_text(column, name)
+    present = pc.fill_null(pc.not_equal(text, ""), False).to_numpy(zero_copy_only=False)
+    _, no_number, beyond = to_seconds(column, name, "number")
+    _, no_date, _ = _from_iso8601(text)
+    return undecodable | (present & (no_number | beyond) & no_date)
 
 
 def to_moment(value: Moment) -> int:
@@ -112,7 +141,7 @@ def _from_dates(column: pa.Array) -> tuple[npt.NDArray[np.int64], Mask, Mask]:
     if not pa.types.is_timestamp(column.type):
         return np.zeros(len(column), np.int64), np.ones(len(column), bool), np.zeros(len(column), bool)
     units = pc.fill_null(column.cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
-    whole, rest = np.divmod(units, _UNITS_PER_SECOND[column.type.unit])
-    twice = 2 * rest - _UNITS_PER_SECOND[column.type.unit]
+    whole, rest = np.divmod(units, UNITS_PER_SECOND[column.type.unit])
+    twice = 2 * rest - UNITS_PER_SECOND[column.type.unit]
     seconds, _, beyond = _checked(whole + ((twice > 0) | ((twice == 0) & (whole % 2 == 1))))
     return seconds, column.is_null().to_numpy(zero_copy_only=False), beyond

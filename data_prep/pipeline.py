@@ -9,6 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data_prep.beside import read_beside
+from data_prep.columns import texts_fit
 from data_prep.config import DataConfig, EntityConfig
 from data_prep.encode import Entities, encode_entities
 from data_prep.events import EventCollector, Events
@@ -20,7 +22,16 @@ from data_prep.sequences import Sequences, build_sequences
 from data_prep.shards import write_shards
 from data_prep.split import TEST, TRAIN, split_events, times_of_rows
 from data_prep.statistics import count_entities, describe, profile_users, time_edges
-from data_prep.tables import FirstRows, RawEntities, Tables, id_column, open_tables, read_entities, read_interactions
+from data_prep.tables import (
+    NOTHING_KNOWN,
+    RawEntities,
+    Tables,
+    id_column,
+    open_tables,
+    read_entities,
+    read_interactions,
+)
+from data_prep.time_units import with_dates_as_numbers
 from data_prep.validate import Quarantine
 from recsys.artifacts import new_directory, refuse_existing
 from recsys.schema import SPLITS, Manifest, SplitRule
@@ -28,11 +39,10 @@ from recsys.schema import SPLITS, Manifest, SplitRule
 
 @dataclass(frozen=True)
 class _Read:
-    """What was read: interactions, and what is known of users and items, `listed` in tables of their own or not."""
+    """What was read: interactions, and by kind the users and items that are listed in a table of their own."""
 
     events: Events
-    users: RawEntities
-    items: RawEntities
+    listed: dict[str, RawEntities]
     quarantines: list[Quarantine]
 
 
@@ -62,7 +72,9 @@ def prepare(
     refuse_existing(out)
     old = open_old(extend, config)
     tables = open_tables(spec, config, tfds_manual_dir)
-    read = _read(tables, config, max_bad_fraction)
+    config = with_dates_as_numbers(config, tables.sources["interactions"])
+    with texts_fit():
+        read = _read(tables, config, max_bad_fraction)
     with stage("filtering and splitting") as progress:
         events, filtered = apply_filters(read.events, config.filters)
         by_position = not config.interactions.timestamp
@@ -70,25 +82,21 @@ def prepare(
         if by_position:
             events = replace(events, timestamp=times_of_rows(events.position, split))
         progress.advance(len(events))
-    with stage("encoding users and items"):
-        users, user_row = _encoded(
-            "user", events.user_ids, events.user, read.users, split, config.users, config.seed, old
-        )
-        items, item_row = _encoded(
-            "item", events.item_ids, events.item, read.items, split, config.items, config.seed, old
-        )
+    with stage("encoding users and items"), texts_fit():
+        known = read.listed | read_beside(tables, config, events, split)
+        users, user_row = _encoded("user", config.users, known, events, split, config.seed, old)
+        items, item_row = _encoded("item", config.items, known, events, split, config.seed, old)
     with stage("building histories"):
         sequences = build_sequences(
             user_row, item_row, events.timestamp, split, events.label, events.weight, config.history_length
         )
     with stage("writing"), new_directory(out) as folder:
-        return _write(folder, config, tables, read, users, items, sequences, rule, filtered)
+        return _write(folder, config, tables, read, users, items, sequences, rule, filtered, old)
 
 
 def _read(tables: Tables, config: DataConfig, max_bad_fraction: float) -> _Read:
     """Reads every table, and refuses those with too many bad rows."""
     collector = EventCollector()
-    gathered = {"user": FirstRows(sorted(config.users.columns)), "item": FirstRows(sorted(config.items.columns))}
     quarantines = {name: Quarantine(name) for name in tables.sources}
     with stage("reading") as progress:
         for name in ("interactions", "test"):
@@ -97,33 +105,27 @@ def _read(tables: Tables, config: DataConfig, max_bad_fraction: float) -> _Read:
             for batch in read_interactions(tables, name, config, quarantines[name]):
                 collector.add(batch, in_test=name == "test")
                 progress.advance(len(batch.timestamp))
-                if name == "interactions":
-                    for kind, entity in (("user", config.users), ("item", config.items)):
-                        if entity.source is None and entity.columns:
-                            gathered[kind].add(getattr(batch, kind), batch.table)
-    entities = {}
+    listed = {}
     for kind, entity in (("user", config.users), ("item", config.items)):
-        if entity.source is None:
-            entities[kind] = gathered[kind].entities()
-        else:
+        if entity.source is not None:
             name = f"{kind}s"
-            entities[kind] = read_entities(tables.sources[name], id_column(name, config), entity, quarantines[name])
+            listed[kind] = read_entities(tables.sources[name], id_column(name, config), entity, quarantines[name])
     for quarantine in quarantines.values():
         quarantine.require_few(max_bad_fraction)
-    return _Read(collector.events(), entities["user"], entities["item"], list(quarantines.values()))
+    return _Read(collector.events(), listed, list(quarantines.values()))
 
 
 def _encoded(
     kind: str,
-    ids: pa.StringArray,
-    codes: npt.NDArray[np.int32],
-    raw: RawEntities,
-    split: npt.NDArray[np.int8],
     config: EntityConfig,
+    known: dict[str, RawEntities],
+    events: Events,
+    split: npt.NDArray[np.int8],
     seed: int,
     old: OldDataset | None,
 ) -> tuple[Entities, npt.NDArray[np.int32]]:
     """Encodes all users or items, listed or only named by interactions; returns each interaction's row, too."""
+    ids, codes, raw = getattr(events, f"{kind}_ids"), getattr(events, kind), known.get(kind, NOTHING_KNOWN)
     train_count = np.bincount(codes[split == TRAIN], minlength=len(ids))
     if config.source is not None:
         unmet = raw.ids.filter(pc.invert(pc.is_in(raw.ids, value_set=ids)))
@@ -147,6 +149,7 @@ def _write(
     sequences: Sequences,
     rule: SplitRule,
     filtered: dict[str, int],
+    old: OldDataset | None,
 ) -> Manifest:
     """Writes all files of a dataset."""
     files = {
@@ -173,6 +176,7 @@ def _write(
         quarantine=count_refused(read.quarantines),
         filtered=filtered,
         statistics=_statistics(config, read, users, items, sequences),
+        old=old,
     )
 
 
@@ -181,14 +185,13 @@ def _statistics(
 ) -> dict[str, Any]:
     edges = time_edges(int(sequences.timestamp.min()), int(sequences.timestamp.max()))
     test_start = int(sequences.timestamp[sequences.split == TEST].min())
-    listed_users = None if config.users.source is None else len(read.users.ids)
-    listed_items = None if config.items.source is None else len(read.items.ids)
+    listed = {kind: len(entities.ids) for kind, entities in read.listed.items()}
     return describe(
         profile_users(sequences, edges, config.history_length, test_start),
         edges,
         config.history_length,
-        count_entities(sequences.user_row, sequences.split, users.table.num_rows, listed_users),
-        count_entities(sequences.item_row, sequences.split, items.table.num_rows, listed_items),
+        count_entities(sequences.user_row, sequences.split, users.table.num_rows, listed.get("user")),
+        count_entities(sequences.item_row, sequences.split, items.table.num_rows, listed.get("item")),
         {"user": users.coverage, "item": items.coverage},
         timed=bool(config.interactions.timestamp),
     )

@@ -269,7 +269,7 @@ def _feature_rows(manifest: Manifest) -> list[dict[str, Any]]:
 
 
 def _learned(feature: Feature, fit: NumericFit | None) -> str:
-    """What was fitted on train rows for a feature, beside its table of ids."""
+    """What was fitted for a feature, beside its table of ids."""
     if fit is None:
         return ""
     if feature.type == "bucketized":

@@ -53,6 +53,8 @@ _SUFFIXES = {
     ".ndjson.gz": "jsonl",
     ".parquet": "parquet",
 }
+# What may lie beside the tables of a folder: checksums, and a data.toml.
+_COMPANIONS = (".crc", ".md5", ".sha1", ".sha256", ".sha512", ".toml")
 _KINDS = ".csv, .tsv, .jsonl (plain or .gz) or .parquet"
 
 
@@ -153,14 +155,28 @@ def _files(spec: str) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        # Others, as _SUCCESS or notes, may lie beside them.
-        found = [file for file in path.iterdir() if file.is_file() and not file.name.startswith((".", "_"))]
-        if tables := [file for file in found if _format(file.name)]:
-            return sorted(tables)
-        raise SourceError(f"{spec} holds no file whose name ends in {_KINDS}")
+        return _tables_in(path)
     if matches := sorted(Path(match) for match in glob.glob(spec) if Path(match).is_file()):  # noqa: PTH207  may be absolute
         return matches
     raise SourceError(f"{spec} is missing: expected a file ({_KINDS}), a folder, a glob, tfds:NAME or synthetic:")
+
+
+def _tables_in(folder: Path) -> list[Path]:
+    """The tables of a folder; beside them may lie the like of _SUCCESS, but nothing that may hold rows."""
+    found = sorted(
+        file
+        for file in folder.iterdir()
+        if file.is_file() and not file.name.startswith((".", "_")) and not file.name.lower().endswith(_COMPANIONS)
+    )
+    others = [file.name for file in found if _format(file.name) is None]
+    if len(others) == len(found):
+        raise SourceError(f"{folder} holds no file whose name ends in {_KINDS}")
+    if others:
+        raise SourceError(
+            f"{folder} holds {others[0]}, whose name does not end in {_KINDS}: expected tables alone; "
+            "move it elsewhere, or name the tables by a glob"
+        )
+    return found
 
 
 def _format(name: str) -> str | None:

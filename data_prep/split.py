@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from data_prep.config import SplitConfig
-from data_prep.events import Events, Int64s
+from data_prep.events import Events, Float32s, Int64s
 from data_prep.hashing import fingerprints, order, shares
 from data_prep.moments import to_moment
 from recsys.errors import ConfigError, SourceError
@@ -39,12 +39,15 @@ def split_events(events: Events, config: SplitConfig, seed: int, by_position: bo
       [num_rows] int8 positions in `SPLITS`, and the rule with its cut points.
 
     Raises:
-      SourceError: a split would be empty, for example because all timestamps are equal.
+      SourceError: a split would be empty, for example because all timestamps are equal, or nothing in train would
+        weigh anything.
       ConfigError: test would begin before validation.
     """
     cuts = temporal_cuts(events.timestamp, config) if config.rule == "temporal" else None
     split = assigned(events, config, seed, by_position, cuts)
     require_all_parts(np.bincount(split, minlength=len(SPLITS)), config.rule)
+    if events.weight is not None:
+        require_train_weight(num_weighed(split, events.weight))
     return split, split_rule(config, seed, cuts, by_position)
 
 
@@ -88,6 +91,20 @@ def require_all_parts(sizes: npt.NDArray[np.int64], rule: str) -> None:
         got = ", ".join(f"{name} {size}" for name, size in zip(SPLITS, sizes, strict=True))
         named = rule.replace("_", "-")
         raise SourceError(f"the {named} split leaves a part empty ({got}): expected more rows or distinct timestamps")
+
+
+def num_weighed(split: Splits, weight: Float32s) -> int:
+    """How many train rows weigh something."""
+    return int(((split == TRAIN) & (weight > 0)).sum())
+
+
+def require_train_weight(num_rows: int) -> None:
+    """Raises `SourceError` when no train row weighs anything: there would be nothing to learn from."""
+    if not num_rows:
+        raise SourceError(
+            "every train interaction has weight 0: expected some above 0; mend the column that interactions.weight "
+            "names, or remove the key"
+        )
 
 
 def temporal_cuts(timestamps: Int64s, config: SplitConfig) -> tuple[int, int]:

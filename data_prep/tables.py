@@ -1,18 +1,26 @@
 """Opens and reads the tables that a data.toml names: interactions, and users and items of their own."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_prep.columns import one_array
 from data_prep.config import DataConfig, EntityConfig
+from data_prep.events import unified
 from data_prep.moments import Format, guess_format
 from data_prep.sources import RawBatch, Source, head, open_source, read_source
 from data_prep.split import POSITIONS_PER_SPLIT, TEST
-from data_prep.validate import Quarantine, ValidBatch, first_positions, validate_entities, validate_interactions
+from data_prep.validate import (
+    Quarantine,
+    ValidBatch,
+    refuse_repeated,
+    validate_entities,
+    validate_interactions,
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,9 @@ class RawEntities:
     def of(self, ids: pa.StringArray) -> pa.Table:
         """The source columns of the given ids, in their order; null where nothing is known."""
         return self.table.take(pc.index_in(ids, value_set=self.ids))
+
+
+NOTHING_KNOWN = RawEntities(pa.array([], pa.string()), pa.table({}))
 
 
 def open_tables(spec: str, config: DataConfig, tfds_manual_dir: Path | None) -> Tables:
@@ -66,11 +77,12 @@ def columns_of(name: str, config: DataConfig) -> list[str]:
     if name != "interactions":
         entity = config.users if name == "users" else config.items
         return sorted(entity.columns | {id_column(name, config)})
-    columns = set(config.interactions.columns)
-    for entity in (config.users, config.items):
-        if entity.source is None:
-            columns |= entity.columns
-    return sorted(columns)
+    return sorted(config.interactions.columns.union(columns_beside(config)))
+
+
+def columns_beside(config: DataConfig) -> list[str]:
+    """The columns of the interactions that hold content of users and items."""
+    return sorted({column for entity in config.beside.values() for column in entity.columns})
 
 
 def id_column(name: str, config: DataConfig) -> str:
@@ -93,9 +105,7 @@ def valid_interactions(batch: RawBatch, name: str, config: DataConfig, format_: 
     if name == "test":
         valid = validate_interactions(batch, config.interactions, format_)
         return _behind_train(valid, timed=bool(config.interactions.timestamp))
-    beside = [
-        feature for entity in (config.users, config.items) if entity.source is None for feature in entity.features
-    ]
+    beside = [feature for entity in config.beside.values() for feature in entity.features]
     return validate_interactions(batch, config.interactions, format_, beside)
 
 
@@ -107,36 +117,15 @@ def _behind_train(batch: ValidBatch, timed: bool) -> ValidBatch:
 
 def read_entities(source: Source, id_column: str, config: EntityConfig, quarantine: Quarantine) -> RawEntities:
     """Reads a table of users or items; of an id that comes twice the first row is used, the others are refused."""
-    found = FirstRows(sorted(config.columns))
-    for batch in read_source(source, sorted(config.columns | {id_column})):
-        ids, table, refused = validate_entities(batch, id_column, config.features, found.ids)
-        quarantine.add(refused, len(ids))
-        found.add(ids, table)
-    return found.entities()
-
-
-@dataclass
-class FirstRows:
-    """Gathers the first row of each id, of the named columns.
-
-    Attributes:
-      columns: what is kept of a row.
-      ids: those that were seen.
-    """
-
-    columns: list[str]
-    ids: pa.StringArray = field(default_factory=lambda: pa.array([], pa.string()))
-    _tables: list[pa.Table] = field(default_factory=list)
-
-    def add(self, ids: pa.StringArray, table: pa.Table) -> None:
-        """Takes a batch of rows."""
-        first = first_positions(ids)
-        new = pc.invert(pc.is_in(ids.take(pa.array(first)), value_set=self.ids))
-        chosen = pa.array(first).filter(new)
-        if len(chosen):
-            self.ids = pa.concat_arrays([self.ids, ids.take(chosen)])
-            self._tables.append(table.select(self.columns).take(chosen))
-
-    def entities(self) -> RawEntities:
-        """All ids that were seen, and the first row of each."""
-        return RawEntities(self.ids, pa.concat_tables(self._tables) if self._tables else pa.table({}))
+    columns = sorted(config.columns | {id_column})
+    batches = [validate_entities(batch, id_column, config.features) for batch in read_source(source, columns)]
+    ids, codes = unified([batch.ids.dictionary_encode() for batch in batches])
+    is_first = np.zeros(len(codes), dtype=bool)
+    is_first[np.unique(codes, return_index=True)[1]] = True
+    ends = np.cumsum([len(batch.ids) for batch in batches])
+    tables = []
+    for batch, first in zip(batches, np.split(is_first, ends[:-1]), strict=True):
+        fresh = refuse_repeated(batch, first, id_column)
+        quarantine.add(fresh.quarantine, len(fresh.ids))
+        tables.append(fresh.table.select(sorted(config.columns)))
+    return RawEntities(ids.take(pa.array(codes[is_first])), pa.concat_tables(tables))

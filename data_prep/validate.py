@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from data_prep.columns import Mask, as_numbers, as_text, one_array
 from data_prep.config import FeatureConfig, InteractionsConfig
-from data_prep.moments import Format, to_seconds
+from data_prep.moments import Format, to_seconds, unreadable_moments
 from data_prep.sources import RawBatch
 from recsys.errors import SourceError
 
@@ -45,6 +45,23 @@ class ValidBatch:
     quarantine: pa.Table
 
 
+@dataclass(frozen=True)
+class EntityBatch:
+    """The usable rows of a batch of users or items.
+
+    Attributes:
+      ids: [num_rows] strings.
+      position: [num_rows] int64, where each row stands in its source.
+      table: all asked columns of the same rows, as they came.
+      quarantine: the refused rows, as in `ValidBatch`.
+    """
+
+    ids: pa.StringArray
+    position: Int64s
+    table: pa.Table
+    quarantine: pa.Table
+
+
 class _Refusals:
     """The first reason found against each row."""
 
@@ -68,7 +85,7 @@ class _Refusals:
 def validate_interactions(
     batch: RawBatch, columns: InteractionsConfig, format_: Format, features: Sequence[FeatureConfig] = ()
 ) -> ValidBatch:
-    """Checks every row's ids, timestamp, label and weight, and the numbers among the features beside them."""
+    """Checks every row's ids, timestamp, label and weight, and the numbers and moments among the features."""
     refusals = _Refusals(batch.table.num_rows)
     user = _checked_ids(batch.table, columns.user_id, "user_id", refusals)
     item = _checked_ids(batch.table, columns.item_id, "item_id", refusals)
@@ -98,30 +115,30 @@ def validate_interactions(
     )
 
 
-def validate_entities(
-    batch: RawBatch, id_column: str, features: Sequence[FeatureConfig], known: pa.StringArray
-) -> tuple[pa.StringArray, pa.Table, pa.Table]:
-    """Checks every row's id and numbers.
-
-    Args:
-      batch: the rows.
-      id_column: the id's column.
-      features: content features.
-      known: ids of former batches; of an id that comes twice, only the first row can be used.
-
-    Returns:
-      The usable rows' ids, all their columns as they came, and the refused rows as in `ValidBatch.quarantine`.
-    """
+def validate_entities(batch: RawBatch, id_column: str, features: Sequence[FeatureConfig]) -> EntityBatch:
+    """Checks every row's id, and the numbers and moments among the features; an id may come several times."""
     refusals = _Refusals(batch.table.num_rows)
     ids = _checked_ids(batch.table, id_column, id_column, refusals)
     _check_features(batch.table, features, refusals)
-    usable = np.flatnonzero(refusals.good)
-    fresh = np.zeros(len(ids), dtype=bool)
-    fresh[usable[first_positions(ids.take(pa.array(usable)))]] = True
-    repeated = ~fresh | pc.is_in(ids, value_set=known).to_numpy(zero_copy_only=False)
-    refusals.add(repeated & refusals.good, f"repeated {id_column}")
-    good = pa.array(refusals.good)
-    return ids.filter(good), batch.table.filter(good), _quarantined(batch, refusals)
+    good = refusals.good
+    chosen = pa.array(good)
+    return EntityBatch(
+        ids.filter(chosen), batch.positions[good], batch.table.filter(chosen), _quarantined(batch, refusals)
+    )
+
+
+def refuse_repeated(batch: EntityBatch, is_first: Mask, id_column: str) -> EntityBatch:
+    """Leaves the rows of [num_rows] bool `is_first`; the ids of the others came before."""
+    if is_first.all():
+        return batch
+    first, others = pa.array(is_first), batch.table.filter(pa.array(~is_first))
+    refused = _refused_rows(others, batch.position[~is_first], [f"repeated {id_column}"] * others.num_rows)
+    return EntityBatch(
+        batch.ids.filter(first),
+        batch.position[is_first],
+        batch.table.filter(first),
+        pa.concat_tables([batch.quarantine, refused]).sort_by("position"),
+    )
 
 
 @dataclass
@@ -192,9 +209,11 @@ def _holds_breaks(text: pa.StringArray) -> bool:
 
 def _check_features(table: pa.Table, features: Sequence[FeatureConfig], refusals: _Refusals) -> None:
     for feature in features:
+        name = feature.source_column
         if feature.type == "numeric":
-            unreadable = as_numbers(one_array(table[feature.source_column]), feature.source_column)[1]
-            refusals.add(unreadable, f"unreadable {feature.source_column}")
+            refusals.add(as_numbers(one_array(table[name]), name)[1], f"unreadable {name}")
+        elif feature.type == "timestamp":
+            refusals.add(unreadable_moments(one_array(table[name]), name), f"unreadable {name}")
 
 
 def _checked_numbers(table: pa.Table, column: str | None, name: str, refusals: _Refusals) -> Float32s | None:
@@ -209,21 +228,25 @@ def _checked_numbers(table: pa.Table, column: str | None, name: str, refusals: _
 def _quarantined(batch: RawBatch, refusals: _Refusals) -> pa.Table:
     """The reader's refused rows and those of `refusals`, in the order of their positions."""
     good = refusals.good
-    bad = batch.table.filter(pa.array(~good))
-    names = quarantine_names(bad.column_names)
-    ours = pa.table(
-        {
-            "position": batch.positions[~good],
-            "reason": pa.array(refusals.reasons(), pa.string()),
-            "text": pa.nulls(bad.num_rows, pa.string()),
-            **{names[name]: printable(one_array(bad[name])) for name in bad.column_names},
-        }
-    )
+    ours = _refused_rows(batch.table.filter(pa.array(~good)), batch.positions[~good], refusals.reasons())
     if not batch.refused.num_rows:
         return ours
-    nothing = {names[name]: pa.nulls(batch.refused.num_rows, pa.string()) for name in bad.column_names}
+    names = quarantine_names(batch.table.column_names).values()
+    nothing = {name: pa.nulls(batch.refused.num_rows, pa.string()) for name in names}
     theirs = pa.table({name: batch.refused[name] for name in _QUARANTINE_COLUMNS} | nothing)
     return pa.concat_tables([ours, theirs]).sort_by("position")
+
+
+def _refused_rows(rows: pa.Table, positions: Int64s, reasons: Sequence[str]) -> pa.Table:
+    names = quarantine_names(rows.column_names)
+    return pa.table(
+        {
+            "position": positions,
+            "reason": pa.array(reasons, pa.string()),
+            "text": pa.nulls(rows.num_rows, pa.string()),
+            **{names[name]: printable(one_array(rows[name])) for name in rows.column_names},
+        }
+    )
 
 
 def quarantine_names(columns: Sequence[str]) -> dict[str, str]:

@@ -14,11 +14,12 @@ Int64s = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Known values by descending frequency in train rows, ties by value; after those of an extended dataset.
+    """Known values by descending train count, ties by value; after those of an extended dataset.
 
     Attributes:
       values: the value of id `1 + num_oov + position`.
-      counts: its train rows.
+      counts: of a user's or item's id its train interactions, of a feature's value the users or items with a train
+        interaction that have it.
       num_oov: ids 1 … `num_oov` that unknown values are hashed into.
     """
 
@@ -55,11 +56,11 @@ def unknown_ids(values: pa.StringArray, num_oov: int) -> npt.NDArray[np.int32]:
 def fit_vocabulary(
     values: pa.StringArray, counts: Int64s, num_oov: int, old: pa.StringArray | None = None
 ) -> Vocabulary:
-    """Gives ids to the values of train rows; the empty string is no value.
+    """Gives ids to the values that have a train count; the empty string is no value.
 
     Args:
       values: distinct values.
-      counts: [len(values)] int64, their train rows; a value without any is unknown.
+      counts: [len(values)] int64, their train counts as of `Vocabulary`; a value of 0 is unknown.
       num_oov: out-of-vocabulary ids.
       old: the values of a dataset that is extended, in the order of their ids, which they keep.
     """

@@ -35,6 +35,9 @@ class Feature(Frozen):
       num_ids: rows of its embedding table, padding and out-of-vocabulary rows included; 0 for floats.
       num_oov: out-of-vocabulary rows, at ids 1 … `num_oov`; 0 where every value has a row, as in hashed text.
       max_length: the static width of a row; 1 for single-valued features.
+      column: what it was read from; None for ids, and in datasets of releases that did not record it.
+      separator: what divided the values of a `multi_categorical` text.
+      max_ngram: how long the word sequences of a `text` are.
     """
 
     name: str
@@ -42,6 +45,9 @@ class Feature(Frozen):
     num_ids: int
     num_oov: int
     max_length: int = 1
+    column: str | None = None
+    separator: str | None = None
+    max_ngram: int = 1
 
     @property
     def is_dense(self) -> bool:
@@ -116,9 +122,10 @@ class SplitRule(Frozen):
 
 
 class NumericFit(Frozen):
-    """What was learned of a number from train rows: its mean and standard deviation, or its buckets' boundaries.
+    """What was learned of a number: its mean and standard deviation, or its buckets' boundaries.
 
-    `quantiles` is how many buckets were asked for; equal boundaries are one.
+    It is learned from users or items with a train interaction, each of which counts once. `quantiles` is how many
+    buckets were asked for; equal boundaries are one.
     """
 
     mean: float = 0.0
@@ -140,7 +147,9 @@ class Manifest(Frozen):
     `splits` maps a split to its shards of interactions; `items` and `users` are the tables that interactions point
     into by row; `vocabularies` map a feature to its file; `numeric_fits` map a number to what was learned of it;
     `quarantine` counts refused rows by reason and `filtered` rows that a filter left out; `sources` are the tables
-    that were read: `interactions`, and where they are of their own `test`, `items` and `users`.
+    that were read: `interactions`, where they are of their own `test`, `items` and `users`, and as `extends` the name
+    and fingerprint of the dataset whose ids are kept. `timestamp_unit` is what timestamps count since 1970, where
+    that is known.
     """
 
     format_version: int
@@ -157,6 +166,7 @@ class Manifest(Frozen):
     seed: int
     sources: dict[str, Source]
     tool_versions: dict[str, str]
+    timestamp_unit: Literal["s", "ms", "us", "ns"] | None = None
 
     def num_rows(self, split: str) -> int:
         """Interactions in a split."""

@@ -37,6 +37,11 @@ def content_columns(table: pa.Table, config: EntityConfig) -> dict[str, pa.Array
     return columns
 
 
+def content_table(ids: pa.StringArray, positions: Any, table: pa.Table, config: EntityConfig) -> pa.Table:
+    """The content of ids, from their source's rows; of `content_schema`."""
+    return pa.table({KEY: ids, POSITION: positions, **content_columns(table, config)}).cast(content_schema(config))
+
+
 def without_content(ids: pa.StringArray, config: EntityConfig) -> pa.Table:
     """Rows of ids of which nothing is known."""
     length = len(ids)

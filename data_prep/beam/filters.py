@@ -1,4 +1,4 @@
-"""The first row of each id, refused rows in order, duplicates and the k-core."""
+"""Repeated users and items, refused rows in order, duplicates and the k-core."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,8 +36,8 @@ class Filtered:
       counts: by filter, how many rows it left out.
       refused: by table the refused rows in order, of those tables that have some.
       quarantines: what is counted of refused rows, by table, without the rows.
-      entities: by kind the content columns of each id.
-      listed: by kind how many ids a table of their own has.
+      entities: by kind the content columns of each id of a table of their own.
+      listed: by kind how many ids such a table has.
     """
 
     interactions: StoredTables
@@ -60,9 +60,8 @@ def filter_rows(stages: Stages, read: Read, tables: Tables, config: DataConfig, 
         for kind, stored in read.entities.items():
             first = _first_rows(stage, kind, stored, config, num_partitions)
             entities[kind] = stage.store(f"{kind}s", first.rows, content_schema(entity_config(kind, config)))
-            if entity_config(kind, config).source is not None:
-                refused.setdefault(f"{kind}s", []).append(first.refused)
-                facts += _listed_facts(kind, first, config)
+            refused.setdefault(f"{kind}s", []).append(first.refused)
+            facts += _listed_facts(kind, first, config)
         ordered = {name: _ordered(stage, name, parts, num_partitions) for name, parts in refused.items()}
         events = stage.read(rows)
         facts.append(events | "Count before" >> beam.Map(rows_as, "before"))
@@ -92,9 +91,7 @@ def filter_rows(stages: Stages, read: Read, tables: Tables, config: DataConfig, 
             rows, left = k_core(stages, rows, minimums, num_partitions)
         counts["k-core"] = before - left
     quarantines = quarantines_of(tables.sources, add_facts([read.facts, found]))
-    listed = {
-        kind: found.get(f"listed {kind}", 0) for kind in entities if entity_config(kind, config).source is not None
-    }
+    listed = {kind: found.get(f"listed {kind}", 0) for kind in entities}
     kept = {name: ordered[name] for name in ordered if any(q.table_name == name and q.counts for q in quarantines)}
     return Filtered(rows, left, counts, kept, quarantines, entities, listed)
 
@@ -122,7 +119,7 @@ def _divide_repeated(table: pa.Table, kind: str, config: DataConfig) -> Iterator
     first = first_positions(table[KEY].combine_chunks())
     yield table.take(first).select(content_schema(entity_config(kind, config)).names)
     others = np.setdiff1d(np.arange(table.num_rows), first)
-    if entity_config(kind, config).source is not None and len(others):
+    if len(others):
         yield TaggedOutput("refused", refused_of(table.take(others), f"{kind}s", config))
 
 

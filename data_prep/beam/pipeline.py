@@ -12,6 +12,7 @@ import apache_beam as beam
 import numpy as np
 
 from data_prep import features as f
+from data_prep.beam.beside import ContentBeside, ReadColumns
 from data_prep.beam.encode import EncodeEntities, EntityEncoder, count_present
 from data_prep.beam.entities import ROW, RankEntities, entity_schema
 from data_prep.beam.filters import RANK, Filtered, filter_rows, rows_as
@@ -21,7 +22,7 @@ from data_prep.beam.ordered import OrderedTables, store_ordered
 from data_prep.beam.read import KINDS, entity_config, read_tables
 from data_prep.beam.sequences import BuildSequences, ProfileUsers, Shape, WriteShards, profile_of
 from data_prep.beam.split import Cuts, Split, find_cuts, split_facts, split_schema
-from data_prep.beam.stages import Stages, StoredTables, open_stages
+from data_prep.beam.stages import Stage, Stages, StoredTables, open_stages
 from data_prep.beam.totals import LEAST, Facts, store_facts
 from data_prep.beam.vocabularies import (
     VOCABULARY_SCHEMA,
@@ -41,9 +42,10 @@ from data_prep.manifest import complete, count_refused
 from data_prep.moments import Format
 from data_prep.progress import stage as shown
 from data_prep.shards import Layout
-from data_prep.split import require_all_parts, split_rule
+from data_prep.split import require_all_parts, require_train_weight, split_rule
 from data_prep.statistics import UserProfile, describe, time_edges
-from data_prep.tables import Tables, open_tables
+from data_prep.tables import Tables, columns_beside, open_tables
+from data_prep.time_units import with_dates_as_numbers
 from recsys.artifacts import new_directory, refuse_existing
 from recsys.schema import SPLITS, Feature, Manifest, NumericFit
 
@@ -109,6 +111,7 @@ def prepare_with_beam(
     with open_stages(beam_options) as stages:
         old = open_old(extend, config)
         tables = open_tables(spec, config, tfds_manual_dir)
+        config = with_dates_as_numbers(config, tables.sources["interactions"])
         with shown("reading") as progress:
             read = read_tables(stages, tables, config)
             progress.advance(read.num_rows)
@@ -120,15 +123,16 @@ def prepare_with_beam(
             require_some(filtered.num_rows, filtered.counts)
             cuts = find_cuts(stages, filtered.interactions, config, num_partitions)
         with shown("counting users and items"):
-            ranked = _rank(stages, filtered, config, cuts, old, read.temporal, num_partitions)
+            ranked = _rank(stages, tables, filtered, config, cuts, old, read.temporal, num_partitions)
         with shown("encoding and building histories"):
             encoded = _encode(stages, ranked, config, num_partitions)
         with shown("writing"), new_directory(out) as folder:
-            return _write(folder, config, tables, filtered, cuts, ranked, encoded)
+            return _write(folder, config, tables, filtered, cuts, ranked, encoded, old)
 
 
 def _rank(
     stages: Stages,
+    tables: Tables,
     filtered: Filtered,
     config: DataConfig,
     cuts: Cuts | None,
@@ -143,11 +147,11 @@ def _rank(
     with stages.stage("rank") as stage:
         rows = stage.read(filtered.interactions) | "Split" >> Split(config, cuts, num_partitions)
         interactions = stage.store("interactions", rows, split_schema(filtered.interactions.schema))
+        known = _known_content(stage, rows, tables, filtered, config, num_partitions)
         tokens, facts = [], [rows | "Sizes and times" >> beam.Map(split_facts)]
         for kind in KINDS:
             entity = entity_config(kind, config)
-            known = stage.read(filtered.entities[kind]) if kind in filtered.entities else None
-            found = rows | f"Rank {kind}s" >> RankEntities(kind, entity, config.seed, num_partitions, known)
+            found = rows | f"Rank {kind}s" >> RankEntities(kind, entity, config.seed, num_partitions, known.get(kind))
             entities[kind] = stage.store(f"{kind}s", found, entity_schema(entity))
             facts.append(found | f"Number of {kind}s" >> beam.Map(rows_as, kind))
             facts += store_fits(stage, kind, found, entity, num_partitions)
@@ -161,6 +165,8 @@ def _rank(
     found = stages.value("rank", "facts")
     sizes = [found[f"rows {split}"] for split in range(len(SPLITS))]
     require_all_parts(np.array(sizes), config.split.rule)
+    if "weighed" in found:
+        require_train_weight(found["weighed"])
     num_entities = {kind: found[kind] for kind in KINDS}
     num_values = [found.get(f"values {feature.number}", 0) for feature in coded]
     fits = {kind: _fits(stages, kind, config, old) for kind in KINDS}
@@ -181,6 +187,20 @@ def _rank(
         {kind: timestamp_formats(found, entity_config(kind, config), temporal) for kind in KINDS},
         features,
     )
+
+
+def _known_content(
+    stage: Stage, rows: beam.PCollection, tables: Tables, filtered: Filtered, config: DataConfig, num_partitions: int
+) -> dict[str, beam.PCollection]:
+    """By kind the content of ids, from tables of their own and from beside the split interactions."""
+    known = {kind: stage.read(stored) for kind, stored in filtered.entities.items()}
+    if config.beside:
+        columns = ReadColumns(tables.sources["interactions"], columns_beside(config))
+        read = stage.pipeline | "Columns beside" >> columns
+        for kind, entity in config.beside.items():
+            content = ContentBeside(kind, entity, num_partitions)
+            known[kind] = (rows, read) | f"Content of {kind}s" >> content
+    return known
 
 
 def _fits(stages: Stages, kind: str, config: DataConfig, old: OldDataset | None) -> dict[str, NumericFit]:
@@ -256,6 +276,7 @@ def _write(
     cuts: Cuts | None,
     ranked: _Ranked,
     encoded: _Encoded,
+    old: OldDataset | None,
 ) -> Manifest:
     """Writes all files of a dataset."""
     timed = bool(config.interactions.timestamp)
@@ -288,4 +309,5 @@ def _write(
             encoded.coverage,
             timed=timed,
         ),
+        old=old,
     )

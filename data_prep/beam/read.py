@@ -1,7 +1,8 @@
 """Reads and checks the tables of a data.toml: usable rows, refused rows, and what is counted of both."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
@@ -9,14 +10,15 @@ import numpy as np
 import pyarrow as pa
 from apache_beam.pvalue import TaggedOutput
 
-from data_prep.beam.content import KEY, POSITION, content_columns, content_schema
+from data_prep.beam.content import POSITION, content_schema, content_table
 from data_prep.beam.stages import Stage, Stages, StoredTables
 from data_prep.beam.totals import LEAST, Facts, store_facts
 from data_prep.config import DataConfig, EntityConfig
 from data_prep.filters import row_masks
+from data_prep.moments import Format
 from data_prep.sources import Part, RawBatch, check_columns, read_part
 from data_prep.tables import Tables, columns_of, id_column, valid_interactions
-from data_prep.validate import Quarantine, ValidBatch, first_positions, printable, quarantine_names, validate_entities
+from data_prep.validate import Quarantine, ValidBatch, printable, quarantine_names, validate_entities
 from recsys.errors import SourceError
 
 KINDS = ("user", "item")
@@ -33,7 +35,7 @@ class Read:
       filtered: rows that those filters left out.
       refused: by table, rows that are not usable; of those tables that have some.
       facts: how many rows a table has and how many of them are refused for a reason, and where the first of these is.
-      entities: by kind the content columns of ids, which may come several times.
+      entities: by kind the content columns of ids, which may come several times, from tables of their own.
       temporal: timestamp features whose columns hold moments, not text.
     """
 
@@ -84,11 +86,6 @@ def read_tables(stages: Stages, tables: Tables, config: DataConfig) -> Read:
                 interactions.append(output.rows)
             else:
                 entities[name[:-1]] = stage.store(name, output.rows, _listed_schema(name, config))
-            if name == "interactions":
-                for kind in KINDS:
-                    if _in_interactions(kind, config):
-                        schema = content_schema(entity_config(kind, config))
-                        entities[kind] = stage.store(f"{kind}s", output[kind], schema)
         rows = interactions | beam.Flatten()
         stored = stage.store("interactions", rows, interactions_schema(config))
         store_facts(stage, [*facts, stage.pipeline | "Some fact" >> beam.Create([{}])])
@@ -136,11 +133,6 @@ def refused_of(table: pa.Table, name: str, config: DataConfig) -> pa.Table:
     return pa.table(columns, schema=refused_schema(name, config))
 
 
-def _in_interactions(kind: str, config: DataConfig) -> bool:
-    entity = entity_config(kind, config)
-    return entity.source is None and bool(entity.columns)
-
-
 def _listed_schema(name: str, config: DataConfig) -> pa.Schema:
     """Content columns, and all columns as they would be printed if the row were refused."""
     printed = [pa.field(_PRINTED + column, pa.string()) for column in columns_of(name, config)]
@@ -148,95 +140,88 @@ def _listed_schema(name: str, config: DataConfig) -> pa.Schema:
 
 
 def _read_table(stage: Stage, name: str, tables: Tables, config: DataConfig) -> Any:
-    """The outputs `rows`, `refused`, `facts`, `errors`, and of interactions `user` and `item`."""
-    source = tables.sources[name]
-    read = _ReadInteractions if name in ("interactions", "test") else _ReadEntities
+    """The outputs `rows`, `refused`, `facts` and `errors`."""
+    divide = (
+        partial(_divide_interactions, name=name, config=config, format_=tables.timestamp_format)
+        if name in ("interactions", "test")
+        else partial(_divide_entities, name=name, config=config)
+    )
+    read = beam.ParDo(_ReadPart(name, config, divide)).with_outputs("refused", "facts", "errors", main="rows")
     return (
         stage.pipeline
-        | f"Parts of {name}" >> beam.Create(source.parts)
+        | f"Parts of {name}" >> beam.Create(tables.sources[name].parts)
         | f"Spread {name}" >> beam.Reshuffle()
-        | f"Read {name}"
-        >> beam.ParDo(read(name, config, tables.timestamp_format)).with_outputs(
-            "refused", "facts", "errors", *KINDS, main="rows"
-        )
+        | f"Read {name}" >> read
     )
+
+
+@dataclass(frozen=True)
+class _Divided:
+    """A batch: rows to go on with, refused ones, how many are usable, and what else is counted."""
+
+    rows: pa.Table
+    refused: pa.Table
+    num_usable: int
+    facts: Facts
 
 
 class _ReadPart(beam.DoFn):
     """Reads one part; a mistake in the source is told to the driver, which raises it."""
 
-    def __init__(self, name: str, config: DataConfig, format_: Any) -> None:
+    def __init__(self, name: str, config: DataConfig, divide: Callable[[RawBatch], _Divided]) -> None:
         super().__init__()
-        self._name, self._config, self._format = name, config, format_
+        self._name, self._columns, self._divide = name, columns_of(name, config), divide
+        self._refused_schema = refused_schema(name, config)
 
     def process(self, part: Part) -> Iterator[Any]:
         try:
-            for batch in read_part(part, columns_of(self._name, self._config)):
-                yield from self.read(batch)
+            for batch in read_part(part, self._columns):
+                divided = self._divide(batch)
+                yield TaggedOutput("facts", divided.facts | _counts(self._name, divided))
+                if divided.refused.num_rows:
+                    yield TaggedOutput("refused", divided.refused.cast(self._refused_schema))
+                yield divided.rows
         except SourceError as error:
             yield TaggedOutput("errors", [self._name, part.number, str(error)])
 
-    def read(self, batch: RawBatch) -> Iterator[Any]:
-        """Divides a batch."""
-        raise NotImplementedError
 
-    def facts(self, refused: pa.Table, num_good: int, left_out: Facts) -> Iterator[TaggedOutput]:
-        """What is counted of a batch, and its refused rows."""
-        name = self._name
-        facts = {f"rows\t{name}": num_good + refused.num_rows, **left_out}
-        for position, reason in zip(*(refused[column].to_pylist() for column in ("position", "reason")), strict=True):
-            key = bad_key(name, reason)
-            facts[key] = facts.get(key, 0) + 1
-            facts[LEAST + key] = min(facts.get(LEAST + key, position), position)
-        yield TaggedOutput("facts", facts)
-        if refused.num_rows:
-            yield TaggedOutput("refused", refused.cast(refused_schema(name, self._config)))
+def _counts(name: str, divided: _Divided) -> Facts:
+    """How many rows there are, and of each reason against some how many and where the first is."""
+    refused = divided.refused
+    counts = {f"rows\t{name}": divided.num_usable + refused.num_rows}
+    for position, reason in zip(*(refused[column].to_pylist() for column in ("position", "reason")), strict=True):
+        key = bad_key(name, reason)
+        counts[key] = counts.get(key, 0) + 1
+        counts[LEAST + key] = min(counts.get(LEAST + key, position), position)
+    return counts
 
 
-class _ReadInteractions(_ReadPart):
-    def read(self, batch: RawBatch) -> Iterator[Any]:
-        config = self._config
-        valid = valid_interactions(batch, self._name, config, self._format)
-        rows = _rows_of(valid, self._name == "test", interactions_schema(config))
-        left_out = {}
-        for name, kept in row_masks(valid.timestamp, valid.label, config.filters):
-            left_out[f"filtered\t{name}"] = int(len(kept) - kept.sum())
-            rows = rows.filter(pa.array(kept))
-        temporal: Facts = {}
-        if self._name == "interactions":
-            for kind in KINDS:
-                if _in_interactions(kind, config):
-                    entity = entity_config(kind, config)
-                    first = pa.array(first_positions(getattr(valid, kind)))
-                    table = valid.table.take(first)
-                    ids, positions = getattr(valid, kind).take(first), valid.position[first.to_numpy()]
-                    yield TaggedOutput(kind, _content(ids, positions, table, entity))
-                    temporal |= _temporal(table, entity)
-        yield from self.facts(valid.quarantine, len(valid.timestamp), left_out | temporal)
-        yield rows
+def _divide_interactions(batch: RawBatch, name: str, config: DataConfig, format_: Format) -> _Divided:
+    valid = valid_interactions(batch, name, config, format_)
+    rows = _rows_of(valid, name == "test", interactions_schema(config))
+    facts: Facts = {}
+    for filter_name, kept in row_masks(valid.timestamp, valid.label, config.filters):
+        facts[f"filtered\t{filter_name}"] = int(len(kept) - kept.sum())
+        rows = rows.filter(pa.array(kept))
+    if name == "interactions":
+        for entity in config.beside.values():
+            facts |= _temporal(valid.table, entity)
+    return _Divided(rows, valid.quarantine, len(valid.timestamp), facts)
 
 
-class _ReadEntities(_ReadPart):
-    def read(self, batch: RawBatch) -> Iterator[Any]:
-        config, entity = self._config, entity_config(self._name[:-1], self._config)
-        column = id_column(self._name, config)
-        ids, table, refused = validate_entities(batch, column, entity.features, pa.array([], pa.string()))
-        yield from self.facts(refused, len(ids), _temporal(table, entity))
-        positions = np.setdiff1d(batch.positions, refused["position"].to_numpy())
-        rows = _content(ids, positions, table, entity)
-        for name in columns_of(self._name, config):
-            rows = rows.append_column(_PRINTED + name, printable(table[name].combine_chunks()))
-        yield rows.cast(_listed_schema(self._name, config))
+def _divide_entities(batch: RawBatch, name: str, config: DataConfig) -> _Divided:
+    entity = entity_config(name[:-1], config)
+    valid = validate_entities(batch, id_column(name, config), entity.features)
+    rows = content_table(valid.ids, valid.position, valid.table, entity)
+    for column in columns_of(name, config):
+        rows = rows.append_column(_PRINTED + column, printable(valid.table[column].combine_chunks()))
+    rows = rows.cast(_listed_schema(name, config))
+    return _Divided(rows, valid.quarantine, len(valid.ids), _temporal(valid.table, entity))
 
 
 def _rows_of(valid: ValidBatch, in_test: bool, schema: pa.Schema) -> pa.Table:
     columns = {name: getattr(valid, name) for name in schema.names if name != "in_test"}
     return pa.table(columns | {"in_test": pa.repeat(in_test, len(valid.timestamp))}).select(schema.names).cast(schema)
-
-
-def _content(ids: pa.StringArray, positions: Any, table: pa.Table, entity: EntityConfig) -> pa.Table:
-    columns = {KEY: ids, POSITION: positions, **content_columns(table, entity)}
-    return pa.table(columns).cast(content_schema(entity))
 
 
 def _temporal(table: pa.Table, entity: EntityConfig) -> Facts:

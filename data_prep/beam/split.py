@@ -12,7 +12,7 @@ from data_prep.beam.stages import Stages, StoredTables
 from data_prep.beam.tables import ShuffleByHash
 from data_prep.beam.totals import LEAST, Facts
 from data_prep.config import DataConfig
-from data_prep.split import TEST, assigned, cut_ranks, temporal_cuts, times_of_rows
+from data_prep.split import TEST, assigned, cut_ranks, num_weighed, temporal_cuts, times_of_rows
 from recsys.schema import SPLITS
 
 Cuts = tuple[int, int]
@@ -56,9 +56,11 @@ def split_schema(schema: pa.Schema) -> pa.Schema:
 
 
 def split_facts(table: pa.Table) -> Facts:
-    """The number of rows by split, the first timestamp, the last one negated, and the first of test."""
+    """The number of rows by split, the first timestamp, the last one negated, the first of test, and what weighs."""
     time, split = table["timestamp"].to_numpy(), table["split"].to_numpy()
     facts = {f"rows {number}": int(count) for number, count in enumerate(np.bincount(split, minlength=len(SPLITS)))}
+    if "weight" in table.column_names:
+        facts["weighed"] = num_weighed(split, table["weight"].to_numpy())
     if len(time):
         facts |= {LEAST + "first": int(time.min()), LEAST + "minus_last": -int(time.max())}
     if (split == TEST).any():

@@ -44,12 +44,14 @@ class Part:
       location: a path, or what to generate.
       number: its place among the parts of the source.
       list_columns: of JSON lines, the columns whose values are lists: decided once for all parts.
+      promoted: of Parquet, the types of columns that parts hold as different numbers: decided once for all parts.
     """
 
     format: str
     location: str
     number: int
     list_columns: tuple[str, ...] = ()
+    promoted: tuple[tuple[str, pa.DataType], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from values with line breaks. An empty line is no row.
 
 import codecs
 import csv
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from recsys.artifacts import sha256_of
 from recsys.errors import SourceError
 
 WRONG_ARITY = "wrong number of columns"
+# A longer first line names no columns.
+MAX_HEADER_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ class Delimited:
             raise SourceError(
                 f"{part.location} has NUL bytes in its header: expected UTF-8 text, no binary file or UTF-16"
             )
-        if twice := sorted({name for name in names if names.count(name) > 1}):
+        if twice := sorted(name for name, count in Counter(names).items() if count > 1):
             raise SourceError(f"{part.location} names columns twice: {', '.join(twice)}; expected distinct names")
         return tuple(names), rest
 
@@ -92,8 +95,13 @@ def _first_line(location: str, file: BinaryIO) -> tuple[bytes, bytes]:
     data = b""
     while chunk := file.read(min(byte_files.BLOCK_BYTES, 1 << 16)):
         data = (data + chunk).lstrip(b"\r\n")
-        refuse_endless(location, len(data))
-        if len(lines := data.splitlines(keepends=True)) > 1 or data.endswith((b"\n", b"\r")):
+        lines = data.splitlines(keepends=True)
+        if lines and len(lines[0]) > MAX_HEADER_BYTES:
+            raise SourceError(
+                f"{location} has a first line of more than {MAX_HEADER_BYTES >> 20} MiB: expected a header row, the "
+                "columns' names and a line break"
+            )
+        if len(lines) > 1 or data.endswith((b"\n", b"\r")):
             return lines[0].rstrip(b"\r\n"), data[len(lines[0]) :]
     if not data:
         raise SourceError(f"{location} is empty: expected a header row")

@@ -3,7 +3,8 @@
 Scalars become their JSON text, so that the integer 7 is the id "7" and nothing is rounded. A column holds lists where
 the first value that is not null, among the first thousand lines of the files in their order, is a list; its scalars
 then are lists of one. An absent key is null. Refused are lines that hold no object, and values that a column cannot
-take: objects, lists within lists, lists in a column of scalars.
+take: objects, lists within lists, lists in a column of scalars. So are lines in which an object has a key twice: which
+of the values is meant, nobody knows.
 """
 
 import json
@@ -26,15 +27,23 @@ from recsys.errors import SourceError
 
 _LINES_TO_INFER_FROM = 1000
 
-# Numbers stay as written, and NaN and infinities, which are no JSON, are missing; strings, lists and objects have types
-# of their own.
-_DECODER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=lambda _: None)
-
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class _RefusedError(Exception):
     """Why a line is no row."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _RefusedError("repeated key")
+    return found
+
+
+# Numbers stay as written, and NaN and infinities, which are no JSON, are missing; strings, lists and objects have types
+# of their own.
+_DECODER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=lambda _: None, object_pairs_hook=_object)
 
 
 class JsonLines:

@@ -1,16 +1,18 @@
 """Raw columns as text and as numbers."""
 
 import math
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep.columns import as_numbers, as_text, one_array
+from data_prep.columns import as_numbers, as_text, one_array, texts_fit
 from recsys.errors import SourceError
 
 # Pieces of numbers, and of what other readers take for numbers.
@@ -120,3 +122,31 @@ def test_whole_floats_are_written_without_a_point_or_an_exponent() -> None:
         None,
         None,
     ]
+
+
+def two_columns_in_one() -> None:
+    """Of more than 1 GiB each; none of it is touched."""
+    size = (1 << 30) + 1
+    text = pa.StringArray.from_buffers(
+        1, pa.py_buffer(np.array([0, size], np.int32)), pa.py_buffer(np.zeros(size, "B"))
+    )
+    pa.concat_arrays([text, text])
+
+
+def a_column_repeated() -> None:
+    pc.binary_repeat(pa.array(["x" * 1024]), 1 << 21)
+
+
+@pytest.mark.parametrize("overflow", [two_columns_in_one, a_column_repeated])
+def test_more_text_than_arrow_can_address_is_one_line(overflow: Callable[[], None]) -> None:
+    with pytest.raises(SourceError) as error, texts_fit():
+        overflow()
+    assert str(error.value) == (
+        "the ids of all users or items, or one of their columns, are more than 2 GiB of text: expected less on one "
+        "machine; use --engine beam"
+    )
+
+
+def test_other_mistakes_with_columns_stay_what_they_are() -> None:
+    with pytest.raises(pa.ArrowInvalid, match=r"^Failed to parse string"), texts_fit():
+        pa.array(["a"]).cast(pa.int64())

@@ -9,6 +9,7 @@ import csv
 import gzip
 import io
 import itertools
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -287,6 +288,32 @@ def test_a_row_without_end_does_not_fill_the_memory(folder: Path, monkeypatch: p
     with pytest.raises(SourceError) as error:
         rows_of(folder, b"a,b\n1," + b"2" * (2 << 20), block_bytes=1 << 16)
     assert str(error.value) == (f"{folder}/a.csv has a row of more than 1 MiB: expected rows that end in a line break")
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])
+def test_a_header_without_end_is_refused_at_once(folder: Path, name: str) -> None:
+    content = b"a" * (48 << 20)
+    started = time.monotonic()
+    with pytest.raises(SourceError) as error:
+        rows_of(folder, content, name)
+    assert str(error.value) == (
+        f"{folder}/{name} has a first line of more than 1 MiB: expected a header row, the columns' names and a "
+        "line break"
+    )
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("too_long", [False, True])
+def test_a_header_has_at_most_one_mebibyte(folder: Path, too_long: bool) -> None:
+    names = [f"c{number:06d}" for number in range(131_072)]
+    header = ",".join(names).encode() + b"\n"
+    assert len(header) == 1 << 20
+    (folder / "a.csv").write_bytes((b"x" if too_long else b"") + header + b"1," * 99)
+    if too_long:
+        with pytest.raises(SourceError, match="has a first line of more than 1 MiB"):
+            open_source(str(folder / "a.csv"))
+    else:
+        assert list(open_source(str(folder / "a.csv")).columns) == names
 
 
 GZIPPED = gzip.compress(b"a,b\n" + b"".join(b"%d,%d\n" % (n, n * n) for n in range(999)))

@@ -1,5 +1,8 @@
 """`--extend` from end to end: what was trained on keeps its ids and fits."""
 
+import hashlib
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +151,7 @@ def test_other_features_cannot_extend(
     theirs = {
         "users": "user_id (id, 1 out of vocabulary); country (categorical, 1 out of vocabulary)",
         "items": "item_id (id, 1 out of vocabulary); category (categorical, 2 out of vocabulary); "
-        "tags (multi_categorical × 16, 1 out of vocabulary); price (numeric); size (bucketized); "
+        "tags (multi_categorical × 16, 1 out of vocabulary, separated by '|'); price (numeric); size (bucketized); "
         "title (text × 16, 50 buckets)",
     }
     with pytest.raises(ConfigError) as error:
@@ -158,6 +161,59 @@ def test_other_features_cannot_extend(
         "use its data.toml, or prepare without --extend and train anew"
     )
     assert [file.name for file in (tmp_path / "other").iterdir()] == ["rows.csv"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "other", "received"),
+    [
+        ({"name": "tags", "separator": ";"}, 1, "tags (multi_categorical × 16, 1 out of vocabulary, separated by ';')"),
+        ({"name": "tags", "separator": None}, 1, "tags (multi_categorical × 16, 1 out of vocabulary)"),
+        ({"name": "title", "max_ngram": 2}, 4, "title (text × 16, 50 buckets, up to 2 words)"),
+        ({"name": "price", "column": "size"}, 2, "price (numeric, of column size)"),
+        ({"name": "category", "column": "title"}, 0, "category (categorical, 2 out of vocabulary, of column title)"),
+    ],
+)
+def test_features_that_are_read_otherwise_cannot_extend(
+    old: Dataset, tmp_path: Path, changed: dict[str, Any], other: int, received: str
+) -> None:
+    """The ids would stay, and mean something else."""
+    features = [feature | changed if feature["name"] == changed["name"] else feature for feature in FEATURES]
+    theirs = [
+        "item_id (id, 1 out of vocabulary)",
+        "category (categorical, 2 out of vocabulary)",
+        "tags (multi_categorical × 16, 1 out of vocabulary, separated by '|')",
+        "price (numeric)",
+        "size (bucketized)",
+        "title (text × 16, 50 buckets)",
+    ]
+    ours = [received if number == other + 1 else line for number, line in enumerate(theirs)]
+    with pytest.raises(ConfigError) as error:
+        prepared(tmp_path / "other", rows(600), old.path, items={"features": features})
+    assert str(error.value) == (
+        f"{old.path} has the features {'; '.join(theirs)}: expected the same to extend it, received {'; '.join(ours)}; "
+        "use its data.toml, or prepare without --extend and train anew"
+    )
+
+
+def test_what_an_old_manifest_does_not_say_is_not_compared(old: Dataset, tmp_path: Path) -> None:
+    """Datasets of former releases can still be extended."""
+    shutil.copytree(old.path, tmp_path / "former")
+    file = tmp_path / "former" / "manifest.json"
+    manifest = json.loads(file.read_text())
+    for kind in ("user_features", "item_features"):
+        for feature in manifest["schema_"][kind]:
+            for key in ("column", "separator", "max_ngram"):
+                del feature[key]
+    file.write_text(json.dumps(manifest))
+    grown = prepared(tmp_path / "grown", rows(700), tmp_path / "former")
+    assert [feature.separator for feature in grown.schema.item_features] == [None, None, "|", None, None, None]
+
+
+def test_the_former_dataset_is_recorded_by_name_and_digest(old: Dataset, grown: Dataset) -> None:
+    recorded = grown.manifest.sources["extends"]
+    digest = hashlib.sha256((old.path / "manifest.json").read_bytes()).hexdigest()
+    assert (recorded.spec, recorded.fingerprint) == ("dataset", digest)
+    assert set(old.manifest.sources) == {"interactions"}
 
 
 @pytest.mark.parametrize("quantiles", [None, 5])

@@ -79,12 +79,16 @@ def test_lines_that_are_no_rows_are_refused(path: Path) -> None:
         b"[" * 100_000,
         b'{"a": ' + b"9" * 5000 + b"}",
         b'{"a": "3", "other": {"b": 1}}',
+        b'{"a": "4", "g": null, "a": "5"}',
+        b'{"a": "4", "other": [{"b": 1, "b": 1}]}',
+        b'{"\\ud800": 1, "\\ud800": 2}',
+        b'{"a": "6", "other": {"a": 1}}',
     ]
     batch = read(path, b"\n".join(lines) + b"\n", "a", "g")
-    assert batch.table.to_pydict() == {"a": ["1", "2", "9" * 5000, "3"], "g": [["x"], None, None, None]}
-    assert batch.positions.tolist() == [0, 8, 10, 11]  # an empty line is no row
+    assert batch.table.to_pydict() == {"a": ["1", "2", "9" * 5000, "3", "6"], "g": [["x"], None, None, None, None]}
+    assert batch.positions.tolist() == [0, 8, 10, 11, 15]  # an empty line is no row
     refused = batch.refused.to_pydict()
-    assert refused["position"] == [1, 2, 3, 4, 5, 6, 7, 9]
+    assert refused["position"] == [1, 2, 3, 4, 5, 6, 7, 9, 12, 13, 14]
     assert refused["reason"] == [
         "no JSON object",
         "no JSON object",
@@ -94,6 +98,9 @@ def test_lines_that_are_no_rows_are_refused(path: Path) -> None:
         "nested value in g",
         "half a surrogate pair in a",
         "no JSON object",
+        "repeated key",
+        "repeated key",
+        "repeated key",
     ]
     assert refused["text"][:3] == ["{", "[1]", '{"a": "\ufffd"}']
 

@@ -1,6 +1,8 @@
 """Parquet: values keep their types, damaged files and text are refused."""
 
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -54,11 +56,63 @@ def read_error(path: Path) -> str:
     return str(error.value)
 
 
-def test_files_of_different_types_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("other", "kind"),
+    [(["x"], "string"), ([True], "bool"), ([date(2020, 1, 1)], "date32[day]"), ([[1]], "list<item: int64>")],
+)
+def test_files_of_different_types_are_refused(tmp_path: Path, other: list[Any], kind: str) -> None:
     pq.write_table(pa.table({"user_id": [1]}), tmp_path / "a.parquet")
-    pq.write_table(pa.table({"user_id": ["x"]}), tmp_path / "b.parquet")
+    pq.write_table(pa.table({"user_id": other}), tmp_path / "b.parquet")
     assert read_error(tmp_path) == (
-        f"{tmp_path}/b.parquet holds user_id as string, {tmp_path}/a.parquet as int64: expected one type in all files"
+        f"{tmp_path}/b.parquet holds user_id as {kind}, {tmp_path}/a.parquet as int64: expected one type in all files"
+    )
+
+
+INT, DOUBLE = pa.int64(), pa.float64()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "handed_on"),
+    [
+        (pa.array([7, 8], pa.int32()), pa.array([2**40, None]), INT),
+        (pa.array([7], pa.uint8()), pa.array([-1], pa.int16()), INT),
+        (pa.array([2**60], pa.int64()), pa.array([5], pa.uint64()), INT),
+        (pa.array([2**53, None]), pa.array([1.0, None]), DOUBLE),
+        (pa.array([0.5], pa.float32()), pa.array([7], pa.int8()), DOUBLE),
+        (pa.array([0.5], pa.float32()), pa.array([0.1]), DOUBLE),
+        (pa.nulls(2), pa.array(["a"]), pa.string()),
+        (pa.array([7]), pa.nulls(1), INT),
+        (pa.array([b"a"]), pa.nulls(1, pa.dictionary(pa.int8(), pa.string())), pa.string()),
+        (pa.nulls(1), pa.array([["a", "b"]]), pa.list_(pa.string())),
+        (pa.nulls(1), pa.nulls(1), pa.null()),
+    ],
+)
+def test_numbers_of_different_types_are_promoted(
+    tmp_path: Path, first: pa.Array, second: pa.Array, handed_on: pa.DataType
+) -> None:
+    for order in (first, second), (second, first):
+        for name, column in zip("ab", order, strict=True):
+            pq.write_table(pa.table({"x": column, "n": [1] * len(column)}), tmp_path / f"{name}.parquet")
+        batches = list(read_source(open_source(str(tmp_path)), ["n", "x"]))
+        assert [batch.table["x"].type for batch in batches] == [handed_on] * 2
+        values = [column.cast(pa.string()) if handed_on == pa.string() else column for column in order]
+        assert [batch.table["x"].to_pylist() for batch in batches] == [column.to_pylist() for column in values]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "bad", "why"),
+    [
+        (pa.array([2**53 + 1]), pa.array([0.5]), "a", "as int64, with values that the double"),
+        (pa.array([-5], pa.int8()), pa.array([2**63], pa.uint64()), "b", "as uint64, with values that the int64"),
+    ],
+)
+def test_an_integer_that_would_become_another_is_refused(
+    tmp_path: Path, first: pa.Array, second: pa.Array, bad: str, why: str
+) -> None:
+    for name, column in zip("ab", (first, second), strict=True):
+        pq.write_table(pa.table({"user_id": column}), tmp_path / f"{name}.parquet")
+    assert read_error(tmp_path) == (
+        f"{tmp_path}/{bad}.parquet holds user_id {why} of all files cannot hold: expected one type in all files"
     )
 
 

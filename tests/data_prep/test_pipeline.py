@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from data_prep import pipeline
 from data_prep.config import DataConfig
 from data_prep.pipeline import prepare
 from data_prep.schema_files import load_data_config
@@ -161,6 +163,13 @@ def test_summed_duplicates_have_a_weight(tmp_path: Path) -> None:
     assert prepared(tmp_path, random_rows(), filters={"duplicates": "sum"}).schema.weight
 
 
+def test_one_train_row_that_weighs_something_is_enough(tmp_path: Path) -> None:
+    rows = random_rows().assign(times=lambda frame: (frame.index == 7) * 0.5)
+    made = prepared(tmp_path, rows, interactions={"weight": "times"})
+    assert made.schema.weight
+    assert made.manifest.statistics["interactions"] == 1500
+
+
 def test_an_items_table_adds_items_that_nobody_took(tmp_path: Path) -> None:
     table = pd.DataFrame({"sku": ["i1", "never", "i2", "i1", ""], "kind": ["a", "b", "a", "z", "z"]})
     table.to_csv(tmp_path / "items.csv", index=False)
@@ -266,6 +275,17 @@ def test_a_failing_run_leaves_nothing_behind(tmp_path: Path) -> None:
         "the temporal split leaves a part empty (train 0, validation 0, test 1500): "
         "expected more rows or distinct timestamps"
     )
+    assert [file.name for file in tmp_path.iterdir()] == ["rows.csv"]
+
+
+@pytest.mark.parametrize("step", ["read_interactions", "encode_entities"])
+def test_more_text_than_one_machine_holds_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    def overflow(*_: Any) -> None:
+        pc.binary_repeat(pa.array(["x" * 1024]), 1 << 21)
+
+    monkeypatch.setattr(pipeline, step, overflow)
+    with pytest.raises(SourceError, match=r"more than 2 GiB of text: expected less on one machine; use --engine beam$"):
+        prepared(tmp_path, random_rows())
     assert [file.name for file in tmp_path.iterdir()] == ["rows.csv"]
 
 

@@ -88,9 +88,8 @@ def file_sample(folder: Path, suffix: str) -> Sample:
 def folder_sample(folder: Path, suffix: str) -> Sample:
     for name, rows in {"b": ROWS[25:50], "a": ROWS[:25], "c": ROWS[50:]}.items():
         WRITERS[suffix](folder / f"{name}{suffix}", rows)
-    (folder / "_SUCCESS").write_text("")
-    (folder / "notes.txt").write_text("not a table")
-    (folder / "_old.csv").write_text("not a table")
+    for other in ("_SUCCESS", "_old.csv", ".hidden", f".a{suffix}.crc", "a.CRC", "SHA.sha256", "data.toml"):
+        (folder / other).write_text("not a table")
     return Sample(str(folder), f"{folder}/[ab]{suffix}", ROWS)
 
 
@@ -244,6 +243,21 @@ def test_a_source_that_cannot_be_found_is_refused(tmp_path: Path) -> None:
     assert opened_error(tmp_path / "a.xlsx") == (
         f"{tmp_path}/a.xlsx: expected a name that ends in {kinds}, or a folder or glob of such files"
     )
+
+
+@pytest.mark.parametrize(
+    ("others", "named"), [(["notes.txt"], "notes.txt"), (["z.csv.bz2", "part-00007"], "part-00007")]
+)
+def test_a_file_in_a_folder_that_cannot_be_read_is_named(tmp_path: Path, others: list[str], named: str) -> None:
+    """It may hold rows, which would be missing."""
+    folder_sample(tmp_path, ".csv")
+    for name in others:
+        (tmp_path / name).write_text("x")
+    assert opened_error(tmp_path) == (
+        f"{tmp_path} holds {named}, whose name does not end in .csv, .tsv, .jsonl (plain or .gz) or .parquet: expected "
+        "tables alone; move it elsewhere, or name the tables by a glob"
+    )
+    assert len(open_source(f"{tmp_path}/[abc].csv").parts) == 3
 
 
 def test_files_of_different_formats_are_refused(tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_prep.config import DataConfig
-from data_prep.tables import FirstRows, RawEntities, columns_of, open_tables, read_entities, read_interactions
+from data_prep.config import DataConfig, EntityConfig
+from data_prep.formats import parquet
+from data_prep.sources import open_source
+from data_prep.tables import RawEntities, columns_of, open_tables, read_entities, read_interactions
 from data_prep.validate import Quarantine, ValidBatch
 from recsys.errors import SourceError
 
@@ -100,14 +102,21 @@ def test_of_an_entity_the_first_usable_row_counts(tmp_path: Path) -> None:
     assert quarantine.num_rows == 4
 
 
-def test_first_rows_are_kept_across_batches() -> None:
-    rows = FirstRows(["kind"])
-    rows.add(pa.array(["a", "b", "a"]), pa.table({"kind": [1, 2, 3], "other": [0, 0, 0]}))
-    rows.add(pa.array(["b", "c"]), pa.table({"kind": [4, 5], "other": [0, 0]}))
-    rows.add(pa.array(["b"]), pa.table({"kind": [6], "other": [0]}))
-    found = rows.entities()
-    assert found.ids.to_pylist() == ["a", "b", "c"]
-    assert found.table.to_pydict() == {"kind": [1, 2, 5]}
+def test_ids_repeat_across_batches_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of two rows, of which the second to last holds nothing new, and the last one is bad."""
+    monkeypatch.setattr(parquet, "BATCH_ROWS", 2)
+    table = {"sku": ["b", "a", "a", "c", "c", "b", None], "kind": [1, 2, 3, 4, 5, 6, 7]}
+    pq.write_table(pa.table(table), tmp_path / "items.parquet")
+    items = EntityConfig(show=("kind",))
+    quarantine = Quarantine("items")
+    found = read_entities(open_source(str(tmp_path / "items.parquet")), "sku", items, quarantine)
+    assert found.of(pa.array(["a", "b", "c"])).to_pydict() == {"kind": [2, 1, 4]}
+    assert quarantine.num_rows == 7
+    assert quarantine.table().select(["position", "reason", "kind"]).to_pydict() == {
+        "position": [2, 4, 5, 6],
+        "reason": ["repeated sku", "repeated sku", "repeated sku", "missing sku"],
+        "kind": ["3", "5", "6", "7"],
+    }
 
 
 def test_entities_are_given_in_any_order_and_unknown_ones_have_nothing() -> None:

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from data_prep.config import FeatureConfig, InteractionsConfig
 from data_prep.sources import RawBatch
-from data_prep.validate import Quarantine, ValidBatch, first_positions, validate_entities, validate_interactions
+from data_prep.validate import (
+    Quarantine,
+    ValidBatch,
+    first_positions,
+    refuse_repeated,
+    validate_entities,
+    validate_interactions,
+)
 from recsys.errors import SourceError
 
 COLUMNS = InteractionsConfig(user_id="who", item_id="what", timestamp="when")
@@ -128,19 +135,19 @@ def test_rows_that_the_reader_refused_stand_among_the_others() -> None:
     }
 
 
-def test_of_an_entity_only_the_first_row_is_used_also_across_batches() -> None:
+def test_entities_whose_ids_came_before_are_refused_among_the_others() -> None:
     price = FeatureConfig(name="price", type="numeric")
     raw = batch({"sku": ["a", "b", "a", "", "old", "c", "c"], "price": ["1", "x", "2", "3", "4", "y", "5"]})
-    ids, table, refused = validate_entities(raw, "sku", [price], pa.array(["old"]))
-    assert ids.to_pylist() == ["a", "c"]
-    assert table.to_pydict() == {"sku": ["a", "c"], "price": ["1", "5"]}
-    assert list(zip(refused["position"].to_pylist(), refused["reason"].to_pylist(), strict=True)) == [
-        (1, "unreadable price"),
-        (2, "repeated sku"),
-        (3, "missing sku"),
-        (4, "repeated sku"),
-        (5, "unreadable price"),
-    ]
+    valid = validate_entities(raw, "sku", [price])
+    assert (valid.ids.to_pylist(), valid.position.tolist()) == (["a", "a", "old", "c"], [0, 2, 4, 6])
+    found = refuse_repeated(valid, np.array([True, False, False, True]), "sku")
+    assert (found.ids.to_pylist(), found.position.tolist()) == (["a", "c"], [0, 6])
+    assert found.table.to_pydict() == {"sku": ["a", "c"], "price": ["1", "5"]}
+    assert found.quarantine.select(["position", "reason", "price"]).to_pydict() == {
+        "position": [1, 2, 3, 4, 5],
+        "reason": ["unreadable price", "repeated sku", "missing sku", "repeated sku", "unreadable price"],
+        "price": ["x", "2", "3", "4", "y"],
+    }
 
 
 def test_first_positions_ascend() -> None:
@@ -163,9 +170,30 @@ def test_too_many_bad_rows_are_refused() -> None:
     )
 
 
-def test_the_limit_itself_is_accepted_and_no_bad_row_is_always_few() -> None:
-    quarantine(["missing user_id"], num_good=1).require_few(0.5)
-    quarantine([], num_good=0).require_few(0.0)
+def test_the_limit_itself_is_accepted_and_one_row_more_is_not() -> None:
+    at_limit = quarantine(["missing user_id"] * 3, num_good=9)
+    at_limit.require_few(0.25)
+    assert (at_limit.num_rows, dict(at_limit.counts)) == (12, {"missing user_id": 3})
+    above = quarantine(["missing user_id"] * 3, num_good=8)
+    with pytest.raises(SourceError) as error:
+        above.require_few(0.25)
+    assert str(error.value) == (
+        "3 of 11 rows of the interactions are bad (3 × missing user_id): expected at most a fraction of 0.25; "
+        "mend the source or raise --max-bad-fraction"
+    )
+
+
+def test_no_bad_row_is_few_under_any_limit_and_one_is_not_under_none() -> None:
+    for num_good in (0, 5):
+        none_bad = quarantine([], num_good)
+        none_bad.require_few(0.0)
+        assert (none_bad.num_rows, dict(none_bad.counts)) == (num_good, {})
+    with pytest.raises(SourceError) as error:
+        quarantine(["missing user_id"], num_good=5).require_few(0.0)
+    assert str(error.value) == (
+        "1 of 6 rows of the interactions are bad (1 × missing user_id): expected at most a fraction of 0.0; "
+        "mend the source or raise --max-bad-fraction"
+    )
 
 
 def test_a_table_of_only_bad_rows_is_refused_whatever_the_limit() -> None:
@@ -221,6 +249,31 @@ def test_a_number_beside_the_interactions_is_checked_like_one_of_a_table() -> No
     checked = validate_interactions(batch(columns), COLUMNS, "number", [price])
     assert checked.user.to_pylist() == ["a", "c"]
     assert checked.quarantine["reason"].to_pylist() == ["unreadable cost"]
+
+
+@pytest.mark.parametrize(
+    ("column", "bad"),
+    [
+        (["2020-01-01", "n/a", "", None, "2020-13-01", "1.5", "now", "99999999999999999999"], [1, 4, 6, 7]),
+        (["2020-01-01T10:00:00Z", "2020-01-01 10:00", "nan", "-86400", "0x10", "2020"], [2, 4]),
+        (pa.array([1.5, float("nan"), None, float("inf"), 1e300]), [3, 4]),
+        (pa.array([5, None, 2**62, -(2**62) - 1]), [3]),
+        (pa.array([date(1970, 1, 1), None]), []),
+        (pa.array([1, None], pa.duration("s")), [0]),
+        (pa.array([b"2020-01-01", b"\xff"]), [1]),
+    ],
+)
+def test_a_moment_among_the_features_is_checked_like_a_number(column: Any, bad: list[int]) -> None:
+    born = FeatureConfig(name="born", column="since", type="timestamp")
+    names = [f"u{number}" for number in range(len(column))]
+    good = [name for number, name in enumerate(names) if number not in bad]
+    beside = batch({"who": names, "what": names, "when": range(len(names)), "since": column})
+    checked = validate_interactions(beside, COLUMNS, "number", [born])
+    assert (checked.user.to_pylist(), checked.quarantine["position"].to_pylist()) == (good, bad)
+    listed = validate_entities(batch({"sku": names, "since": column}), "sku", [born])
+    assert (listed.ids.to_pylist(), listed.quarantine["position"].to_pylist()) == (good, bad)
+    for found in (checked.quarantine, listed.quarantine):
+        assert found["reason"].to_pylist() == ["unreadable since"] * len(bad)
 
 
 def test_a_refused_row_may_hold_a_date_beyond_all_calendars() -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -116,20 +117,53 @@ def with_content_beside(folder: Path) -> tuple[str, dict[str, Any]]:
     }
 
 
+def with_changing_content(folder: Path) -> tuple[str, dict[str, Any]]:
+    """Several files, newest row first, in which users and items have other content in every row."""
+    rows = interactions().iloc[::-1].reset_index(drop=True)
+    number = np.arange(len(rows))
+    content = {
+        "kind": [f"k{n}" for n in number % 23],
+        "tags": [f"t{n % 7}|t{n % 11}" for n in number],
+        "text": [f"Teil {n % 13}" for n in number],
+        "price": number * 0.5,
+        "size": number % 19,
+        "born": [f"2020-01-{n % 28 + 1:02}T0{n % 7}:30:00" for n in number],
+        "plan": [f"p{n}" for n in number % 5],
+    }
+    rows = rows.assign(**content)
+    (folder / "rows").mkdir()
+    for part in range(4):
+        rows.iloc[part * 150 : (part + 1) * 150].to_csv(folder / "rows" / f"{part}.csv", index=False)
+    return str(folder / "rows"), {
+        "interactions": {"label": "rating"},
+        "items": {"features": FEATURES, "show": ["text", "kind"]},
+        "users": {"features": [{"name": "plan", "type": "categorical"}], "show": ["kind"]},
+        "filters": {"start": 3, "min_label": 2, "duplicates": "last", "min_user_interactions": 2},
+        "split": {"rule": "random", "validation_fraction": 0.3, "test_fraction": 0.3},
+    }
+
+
 def without_content(folder: Path) -> tuple[str, dict[str, Any]]:
-    """Ids alone, the k-core, the last item of each user, no histories."""
-    interactions().to_csv(folder / "rows.csv", index=False)
-    filters = {"duplicates": "first", "min_user_interactions": 3, "min_item_interactions": 4}
+    """Ids alone, milliseconds beside a date, the k-core, the last item of each user, no histories."""
+    rows = interactions()
+    rows["timestamp"] = 1_672_531_199_990 + rows["timestamp"]
+    rows.to_csv(folder / "rows.csv", index=False)
+    filters = {"start": date(2023, 1, 1), "duplicates": "first", "min_user_interactions": 3, "min_item_interactions": 4}
     return str(folder / "rows.csv"), {"filters": filters, "split": {"rule": "leave_one_out"}, "history_length": 0}
 
 
 def with_a_test_table(folder: Path) -> tuple[str, dict[str, Any]]:
-    """Tables without timestamps."""
+    """Tables without timestamps, and content that only the first has."""
     rows = interactions().drop(columns="timestamp")
-    rows.iloc[:500].to_json(folder / "train.jsonl", orient="records", lines=True)
+    train = rows.iloc[:500].assign(kind=[f"k{n % 23}" for n in range(500)])
+    train.to_json(folder / "train.jsonl", orient="records", lines=True)
     rows.iloc[500:].to_json(folder / "test.jsonl", orient="records", lines=True)
     split = {"rule": "given", "validation_fraction": 0.2, "test": str(folder / "test.jsonl")}
-    return str(folder / "train.jsonl"), {"interactions": {"timestamp": False, "weight": "confidence"}, "split": split}
+    return str(folder / "train.jsonl"), {
+        "interactions": {"timestamp": False, "weight": "confidence"},
+        "items": {"features": [{"name": "kind", "type": "categorical"}], "show": ["kind"]},
+        "split": split,
+    }
 
 
 def files_of(path: Path) -> dict[str, bytes]:
@@ -142,7 +176,7 @@ def assert_equal_datasets(single: Path, beam: Path) -> None:
     assert [name for name in ours if ours[name] != theirs[name]] == []
 
 
-@pytest.mark.parametrize("case", [with_content_beside, without_content])
+@pytest.mark.parametrize("case", [with_content_beside, with_changing_content, without_content])
 def test_beam_writes_what_one_machine_writes(
     case: Callable[[Path], tuple[str, dict[str, Any]]], tmp_path: Path
 ) -> None:
@@ -201,6 +235,12 @@ def rare_users(folder: Path) -> None:
     interactions(rows=5).assign(user_id=list("abcde")).to_csv(folder / "rows.csv", index=False)
 
 
+def weightless_train(folder: Path) -> None:
+    """Weights begin behind the first cut, at 80 % of the rows."""
+    rows = interactions(rows=40).assign(timestamp=range(40), confidence=[0] * 32 + [1] * 8)
+    rows.to_csv(folder / "rows.csv", index=False)
+
+
 @pytest.mark.parametrize(
     ("make", "settings", "message"),
     [
@@ -226,6 +266,12 @@ def rare_users(folder: Path) -> None:
             rare_users,
             {"filters": {"min_user_interactions": 2}},
             "the filters leave no interaction (k-core 5): expected some; loosen [filters]",
+        ),
+        (
+            weightless_train,
+            {"interactions": {"weight": "confidence"}},
+            "every train interaction has weight 0: expected some above 0; mend the column that interactions.weight "
+            "names, or remove the key",
         ),
     ],
 )
