@@ -259,7 +259,7 @@ def recommend(
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="A benchmark of experiments/benchmarks: input, prepare.")],
+    name: Annotated[str, typer.Argument(help="A module of experiments/benchmarks, for example input.")],
 ) -> None:
     """Measures our way beside others' on the same work; the last line is the result as JSON.
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from experiments.benchmarks import harness
+from experiments.benchmarks import harness, train_step, vocabulary_growth
 from experiments.benchmarks import input as input_benchmark
 from experiments.benchmarks.harness import Pairs, Report, pairs_table, row, time_pairs
 from recsys.cli import main
@@ -95,6 +95,27 @@ def test_bench_ends_with_a_row_of_json(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert result["ratio"] == min(result["cases"].values())
     assert table[0].startswith("2,400 train rows in batches of 4,096, 1 pairs")
     assert any(line.startswith("parse_example_history ") for line in table)
+
+
+def test_both_ways_of_a_train_step_have_one_loss() -> None:
+    """Small: that the losses are equal, it checks; here that it would tell, when they are not."""
+    report = train_step.measure(batch_sizes=(64,), rows_per_run=128, repeats=1)
+    assert set(report.cases) == {"batch_64"}
+    counts = train_step.train_counts()
+    batch = next(iter(train_step.random_batches(counts, 64, 1)))
+    ours, stock = train_step.our_model(counts), train_step.StockModel(train_step.id_towers(), counts)
+    train_step.require_equal_losses(ours, stock, batch)
+    ours.query_tower.set_weights([2 * table for table in ours.query_tower.get_weights()])
+    ours.candidate_tower.set_weights([table[::-1] for table in ours.candidate_tower.get_weights()])
+    with pytest.raises(RuntimeError) as error:
+        train_step.require_equal_losses(ours, stock, batch)
+    assert str(error.value).endswith("expected a difference of 1e-05 at most")
+
+
+def test_growth_is_of_each_optimizer_and_the_highest_counts() -> None:
+    report = vocabulary_growth.measure(rows=20_000, num_steps=2, repeats=1)
+    assert set(report.cases) == {"adagrad", "adam"}
+    assert report.ratio == max(report.cases.values())
 
 
 def test_an_unknown_benchmark_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
