@@ -58,13 +58,16 @@ def decode_windows(blocks: tf.Tensor, columns: Collection[str]) -> tuple[dict[st
 def take_history(rows: dict[str, tf.Tensor], values: tf.Tensor, history_length: int) -> dict[str, tf.Tensor]:
     """Replaces the windows of `decode_windows` by `history`: [num_rows, history_length], oldest first, then values[0].
 
+    Of longer windows the latest part is taken.
     Apart from decoding, because what it makes is many times larger than what it is made from.
     """
     others = {name: column for name, column in rows.items() if not name.startswith("history/")}
     steps = tf.range(history_length)
-    present = tf.cast(steps < rows["history/length"][:, tf.newaxis], tf.int32)
+    lengths = rows["history/length"][:, tf.newaxis]
+    present = tf.cast(steps < lengths, tf.int32)
+    starts = rows["history/start"][:, tf.newaxis] + tf.maximum(lengths - history_length, 0)
     # A product: `tf.where` is slower where it broadcasts.
-    positions = (rows["history/start"][:, tf.newaxis] + steps) * present
+    positions = (starts + steps) * present
     return {**others, "history": tf.gather(values, positions)}
 
 

@@ -3,7 +3,7 @@
 The rows of the logits are computed a chunk at a time, and with them their share of both gradients, which are kept
 instead of the logits: memory is linear in the batch, and a chunk stays in the processor's cache. The recombination is
 exact, as each row's softmax lies within one chunk (the idea of Dao et al., "FlashAttention", NeurIPS 2022, in one
-dimension).
+dimension). Rows of weight 0, as padded sequences have many, are put behind the others, and their chunks left out.
 """
 
 import tensorflow as tf
@@ -35,17 +35,21 @@ def cross_entropy(
       bias: [num_candidates] float32, added to the logits of candidates; -inf leaves a candidate out.
       query_ids: [batch] int32; a candidate with the id of the query is left out, its positive apart.
       candidate_ids: [num_candidates] int32.
-      weight: [batch] float32.
+      weight: [batch] float32, not negative.
 
     Returns:
       The weighted sum of losses, a scalar, differentiable with respect to `query`, `positive` and `candidates`; and
-      each row's loss, [batch] float32, which is not.
+      each row's loss, [batch] float32, which is not: 0 where the weight is.
     """
 
     @tf.custom_gradient
     def run(query: tf.Tensor, positive: tf.Tensor, candidates: tf.Tensor):  # type: ignore[no-untyped-def]
-        rows = (query, positive, positive_bias, query_ids, weight)
-        losses, to_query, to_positive, to_candidates = _loop(rows, candidates, bias, candidate_ids)
+        order = tf.argsort(tf.cast(weight == 0, tf.int32), stable=True)
+        rows = tuple(tf.gather(row, order) for row in (query, positive, positive_bias, query_ids, weight))
+        *per_row, to_candidates = _loop(rows, candidates, bias, candidate_ids)
+        back = tf.math.invert_permutation(order)
+        losses, to_query, to_positive = (tf.gather(column, back) for column in per_row)
+        losses = tf.where(weight == 0, 0.0, losses)
 
         def gradient(upstream: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, ...]:
             return upstream * to_query, upstream * to_positive, upstream * to_candidates
@@ -56,12 +60,17 @@ def cross_entropy(
 
 
 def _loop(rows: _Rows, candidates: tf.Tensor, bias: tf.Tensor, candidate_ids: tf.Tensor) -> _Rows:
-    """Returns losses, and the gradients of their weighted sum to queries, positives and candidates."""
+    """Returns losses, and the gradients of their weighted sum to queries, positives and candidates.
+
+    Chunks of rows that weigh nothing give zeros; such rows stand last.
+    """
     batch_size, num_candidates, embedding_dim = _size(rows[0]), _size(candidates), rows[0].shape[1]
     chunk_rows = _chunk_rows(batch_size, num_candidates)
     num_chunks = -(-batch_size // chunk_rows)
     # Rows of zeros, whose weight is 0, fill up the last chunk: all chunks have one shape, as XLA wants it.
     padding = num_chunks * chunk_rows - batch_size
+    num_weighty = tf.math.count_nonzero(rows[-1], dtype=tf.int32)
+    num_used = tf.maximum(1, -(-num_weighty // chunk_rows))
     filled = (tf.pad(column, [[0, padding]] + [[0, 0]] * (column.shape.rank - 1)) for column in rows)
     rows = tuple(tf.reshape(column, [num_chunks, chunk_rows, *column.shape[1:]]) for column in filled)
 
@@ -71,9 +80,11 @@ def _loop(rows: _Rows, candidates: tf.Tensor, bias: tf.Tensor, candidate_ids: tf
         written = (target.write(number, value) for target, value in zip(arrays, per_row, strict=True))
         return number + 1, total + to_candidates, *written
 
-    arrays = (tf.TensorArray(tf.float32, num_chunks) for _ in range(3))
+    static_rows = chunk_rows if isinstance(chunk_rows, int) else None
+    shapes = ([static_rows], [static_rows, embedding_dim], [static_rows, embedding_dim])
+    arrays = (tf.TensorArray(tf.float32, num_chunks, element_shape=shape) for shape in shapes)
     _, to_candidates, *arrays = tf.while_loop(
-        lambda number, *_: number < num_chunks,
+        lambda number, *_: number < num_used,
         body,
         (0, tf.zeros_like(candidates), *arrays),
         parallel_iterations=1,

@@ -3,25 +3,76 @@
 Imports no TensorFlow. Each default is written here and nowhere else.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from recsys.schema import Frozen
 
 MAX_K = 1000
 
 
+class MeanEncoder(Frozen):
+    """The mean of the items' embeddings."""
+
+    name: Literal["mean"] = "mean"
+
+
+class RecencyEncoder(Frozen):
+    """A weighted mean.
+
+    Attributes:
+      half_life: an item weighs half as much as one that came so many items later.
+    """
+
+    name: Literal["recency"] = "recency"
+    half_life: float = Field(default=5.0, gt=0)
+
+
+class GruEncoder(Frozen):
+    """A gated recurrent unit (Hidasi et al., "Session-based Recommendations with Recurrent Neural Networks", 2016).
+
+    Attributes:
+      dropout: fraction of the embeddings' units dropped in training.
+    """
+
+    name: Literal["gru"] = "gru"
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+
+
+class SelfAttentionEncoder(Frozen):
+    """Causal self-attention (Kang and McAuley, "Self-Attentive Sequential Recommendation", 2018), normalized first.
+
+    Attributes:
+      blocks: of attention and a feed-forward layer each.
+      heads: of each attention; they divide the embedding.
+      dropout: fraction of units dropped in training, of embeddings and after every layer.
+    """
+
+    name: Literal["self_attention"] = "self_attention"
+    blocks: int = Field(default=2, ge=1)
+    heads: int = Field(default=2, ge=1)
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+
+
 class HistoryConfig(Frozen):
     """How the items that a user took before are seen by the query tower.
 
     Attributes:
+      encoder: what makes one embedding of theirs.
+      length: so many of the latest items are seen; all that the dataset has when None.
       share_item_table: look history up in the candidate tower's id table instead of in one of its own.
       id_dropout: fraction of the history's items made out-of-vocabulary in training.
+      content_features: whether the items' features beside their ids are seen, as the candidate tower embeds them.
     """
 
+    encoder: Annotated[
+        MeanEncoder | RecencyEncoder | GruEncoder | SelfAttentionEncoder, Field(discriminator="name")
+    ] = MeanEncoder()
+    length: int | None = Field(default=None, ge=1)
     share_item_table: bool = True
     id_dropout: float = Field(default=0.1, ge=0, lt=1)
+    content_features: bool = False
 
 
 class TowerConfig(Frozen):
@@ -57,8 +108,17 @@ class ModelConfig(Frozen):
     query: TowerConfig = TowerConfig()
     candidate: TowerConfig = TowerConfig()
 
+    @model_validator(mode="after")
+    def _heads_divide_the_embedding(self) -> "ModelConfig":
+        encoder = self.history.encoder
+        if isinstance(encoder, SelfAttentionEncoder) and self.embedding_dim % encoder.heads:
+            raise ValueError(
+                f"history.encoder.heads = {encoder.heads} must divide embedding_dim = {self.embedding_dim}"
+            )
+        return self
 
-class LossConfig(Frozen):
+
+class InBatchLossConfig(Frozen):
     """Softmax over the global batch's candidates.
 
     Attributes:
@@ -68,9 +128,36 @@ class LossConfig(Frozen):
       remove_accidental_hits: a negative that is the query's own positive gets softmax weight exactly 0.
     """
 
+    name: Literal["in_batch_softmax"] = "in_batch_softmax"
     temperature: float = Field(default=0.1, gt=0)
     log_q: bool = True
     remove_accidental_hits: bool = True
+
+
+class FullLossConfig(Frozen):
+    """Softmax over the whole catalogue: exact, and its cost per example grows with the catalogue.
+
+    Attributes:
+      temperature: scores are divided by it.
+    """
+
+    name: Literal["full_softmax"] = "full_softmax"
+    temperature: float = Field(default=0.1, gt=0)
+
+
+def _named(default: str) -> Discriminator:
+    """Tells the members of a union apart by `name`, which is `default` where it is left out."""
+
+    def name_of(value: Any) -> str:
+        return str(value.get("name", default) if isinstance(value, dict) else getattr(value, "name", default))
+
+    return Discriminator(name_of)
+
+
+LossConfig = Annotated[
+    Annotated[InBatchLossConfig, Tag("in_batch_softmax")] | Annotated[FullLossConfig, Tag("full_softmax")],
+    _named("in_batch_softmax"),
+]
 
 
 class AdagradConfig(Frozen):
@@ -143,7 +230,9 @@ class TrainConfig(Frozen):
     """The training loop.
 
     Attributes:
-      batch_size: rows of the global batch, over all replicas.
+      examples: `interactions`, one query per train row with the history before it; or `sequences`, users' train
+        items as a whole, with a query for the next item at every position, which shares the work of encoding.
+      batch_size: interactions or sequences of the global batch, over all replicas.
       epochs: at most as many passes over the train split.
       patience: stop after so many epochs without a better validation metric.
       validation_metric: what decides the best epoch, on the validation split by the `event` protocol.
@@ -151,6 +240,7 @@ class TrainConfig(Frozen):
       seed: of weights, shuffling and dropout.
     """
 
+    examples: Literal["interactions", "sequences"] = "interactions"
     batch_size: int = Field(default=1024, ge=2)
     epochs: int = Field(default=20, ge=1)
     patience: int = Field(default=3, ge=1)
@@ -184,7 +274,7 @@ class ExperimentConfig(Frozen):
     """What to learn: one file of `experiments/configs/`."""
 
     model: ModelConfig = ModelConfig()
-    loss: LossConfig = LossConfig()
+    loss: LossConfig = InBatchLossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     train: TrainConfig = TrainConfig()
     index: IndexConfig = IndexConfig()

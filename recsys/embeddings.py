@@ -1,5 +1,9 @@
 """Embedding tables, and the layers that read them."""
 
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from recsys.schema import PADDING_ID, Feature
@@ -7,8 +11,8 @@ from recsys.schema import PADDING_ID, Feature
 _INITIAL_STDDEV = 0.1
 
 
-class EmbeddingBag(tf.keras.layers.Layer):
-    """The mean of the embeddings of a row's ids; padding has no share in it, and a row of padding only gives zeros."""
+class EmbeddingTable(tf.keras.layers.Layer):
+    """A row for each id; zeros for padding."""
 
     def __init__(self, num_ids: int, embedding_dim: int, name: str) -> None:
         """Makes a table of [num_ids, embedding_dim] float32, drawn from a normal distribution."""
@@ -26,12 +30,57 @@ class EmbeddingBag(tf.keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, ids: tf.Tensor) -> tf.Tensor:
-        """Returns [batch, embedding_dim] float32 for [batch] or [batch, max_length] int32 ids."""
+        """Returns [..., embedding_dim] float32 for [...] int32 ids."""
         present = tf.cast(ids != PADDING_ID, self.compute_dtype)[..., tf.newaxis]
-        embedded = tf.nn.embedding_lookup(self.table, ids) * present
-        if ids.shape.rank == 1:
-            return embedded
-        return tf.math.divide_no_nan(tf.reduce_sum(embedded, axis=1), tf.reduce_sum(present, axis=1))
+        return tf.nn.embedding_lookup(self.table, ids) * present
+
+
+class EmbeddingBag(EmbeddingTable):
+    """The mean of the embeddings of a row's ids; padding has no share in it, and a row of padding only gives zeros."""
+
+    def call(self, ids: tf.Tensor) -> tf.Tensor:
+        """Returns [..., embedding_dim] float32 for [..., max_length] int32 ids.
+
+        Rows of the table are summed where they stand: a tensor with an embedding of every id, padding as well, would
+        take ten times as long to write as the sums.
+        """
+        rows = tf.reshape(ids, [-1, ids.shape[-1]])
+        present = tf.where(rows != PADDING_ID)
+        distinct, index = tf.unique(tf.gather_nd(rows, present))
+        embedded = tf.nn.embedding_lookup(self.table, distinct)
+        sums = tf.sparse.segment_sum(embedded, index, present[:, 0], num_segments=tf.shape(rows)[0])
+        sums = tf.reshape(sums, tf.concat([tf.shape(ids)[:-1], [self._embedding_dim]], axis=0))
+        counts = tf.reduce_sum(tf.cast(ids != PADDING_ID, self.compute_dtype), axis=-1, keepdims=True)
+        return tf.math.divide_no_nan(tf.ensure_shape(sums, [*ids.shape[:-1], self._embedding_dim]), counts)
+
+
+class ItemContent(tf.keras.layers.Layer):
+    """What a feature of the catalogue says of the items of a history, which are known by their ids."""
+
+    def __init__(self, item_id: Feature, ids: npt.NDArray[Any], values: npt.NDArray[Any], name: str) -> None:
+        """Takes the catalogue's item ids, [num_items], and the feature's values of the same items.
+
+        Items that share an out-of-vocabulary id have no content here.
+        """
+        super().__init__(name=name)
+        self._by_id = np.zeros((item_id.num_ids, *values.shape[1:]), values.dtype)
+        known = ids >= item_id.first_known_id
+        self._by_id[ids[known]] = values[known]
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        """Keeps the values beside the weights, where a saved model holds them once."""
+        self.values = self.add_weight(
+            name="values",
+            shape=self._by_id.shape,
+            dtype=self._by_id.dtype,
+            initializer=tf.constant_initializer(self._by_id),
+            trainable=False,
+        )
+        super().build(input_shape)
+
+    def call(self, ids: tf.Tensor) -> tf.Tensor:
+        """Returns the values, [...] or [..., max_length], of [...] int32 item ids."""
+        return tf.gather(self.values, ids)
 
 
 class IdDropout(tf.keras.layers.Layer):

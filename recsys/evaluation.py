@@ -40,7 +40,7 @@ class TwoTowerScorer:
     def __init__(self, towers: Towers, dataset: Dataset) -> None:
         """Embeds the catalogue once."""
         self._tables = FeatureTables(dataset)
-        self._history_length = dataset.schema.history_length
+        self._history_length = towers.history_length
         self._num_items = dataset.items.num_rows
         self._embed_query = tf.function(towers.embed_query, reduce_retracing=True)
         self._embed_candidate = tf.function(towers.embed_candidate, reduce_retracing=True)

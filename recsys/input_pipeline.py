@@ -1,6 +1,6 @@
 """DATASET → batches of features for training."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import tensorflow as tf
@@ -15,6 +15,8 @@ from recsys.schema import HISTORY
 _PIECE_ROWS = 4096
 
 _Rows = dict[str, tf.Tensor]
+# From an epoch's seed to its batches.
+EpochFunction = Callable[[tf.Tensor], tf.data.Dataset]
 
 
 def training_batches(
@@ -23,6 +25,7 @@ def training_batches(
     seed: int,
     input_context: tf.distribute.InputContext | None = None,
     features: Collection[str] | None = None,
+    history_length: int | None = None,
 ) -> tf.data.Dataset:
     """Yields the train split once, newly shuffled at each iteration, in batches of static shape.
 
@@ -40,6 +43,7 @@ def training_batches(
         each. All workers yield equally many, whatever rows they have: collectives would wait for a missing one.
       features: the features to look up; all by default. Without `history` no history is decoded, without `label` no
         label.
+      history_length: so many of the latest items are a history; all that the dataset has by default.
 
     Returns:
       Batches of the query and candidate features, [batch] or [batch, max_length] int32, or float32 where dense, and of
@@ -50,8 +54,8 @@ def training_batches(
       ConfigError: the global batch cannot be divided among the replicas.
     """
     context = tf.distribute.InputContext() if input_context is None else input_context
-    share = _share_of(context, dataset, batch_size)
-    epoch = _epoch_function(dataset, share, features)
+    share = _share(context, dataset, batch_size)
+    epoch = _epoch_function(dataset, share, features, history_length)
     # Prefetching ends with the epoch: one that ran ahead to the end would leave no seed to save for the next epoch.
     batches = epoch_seed(seed, share.worker).flat_map(lambda own: epoch(own).prefetch(tf.data.AUTOTUNE))
     return batches.apply(tf.data.experimental.assert_cardinality(share.num_batches))
@@ -76,29 +80,45 @@ def training_feed(
     batch_size: int,
     seed: int,
     features: Collection[str] | None = None,
+    history_length: int | None = None,
 ) -> Feed:
-    """Distributes `training_batches` over a strategy's replicas, without end, so that no epoch starts with a wait.
-
-    The strategy moves each replica's next batch to its device while the one before is learned from. Replicas of one
-    worker get consecutive batches of one pipeline: together the rows that a single replica would get in one batch.
+    """Distributes `training_batches` over a strategy's replicas, without end.
 
     Raises:
       DatasetError, ConfigError: as `training_batches`.
     """
+    return distributed_feed(
+        strategy,
+        seed,
+        lambda context: _share(context, dataset, batch_size),
+        lambda share: _epoch_function(dataset, share, features, history_length),
+    )
+
+
+def distributed_feed(
+    strategy: tf.distribute.Strategy,
+    seed: int,
+    share_of_worker: Callable[[tf.distribute.InputContext], "Share"],
+    epoch_of_share: Callable[["Share"], EpochFunction],
+) -> Feed:
+    """Distributes epochs of batches over a strategy's replicas, without end, so that no epoch starts with a wait.
+
+    The strategy moves each replica's next batch to its device while the one before is learned from. Replicas of one
+    worker get consecutive batches of one pipeline: together the rows that a single replica would get in one batch.
+    """
     steps = []
 
     def per_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        share = _share_of(context, dataset, batch_size)
+        share = share_of_worker(context)
         steps.append(share.num_steps)
-        epoch = _epoch_function(dataset, share, features)
-        return epoch_seed(seed, share.worker).flat_map(epoch).repeat().prefetch(tf.data.AUTOTUNE)
+        return epoch_seed(seed, share.worker).flat_map(epoch_of_share(share)).repeat().prefetch(tf.data.AUTOTUNE)
 
     return Feed(strategy.distribute_datasets_from_function(per_worker), steps[0])
 
 
 @dataclass(frozen=True)
-class _Share:
-    """What one input worker reads and yields in an epoch.
+class Share:
+    """What one input worker reads and yields in an epoch, of rows or of whole sequences.
 
     Attributes:
       worker: its number.
@@ -117,14 +137,32 @@ class _Share:
     num_steps: int
 
 
-def _share_of(context: tf.distribute.InputContext, dataset: Dataset, batch_size: int) -> _Share:
-    shards, paths = dataset.manifest.splits["train"], dataset.shard_paths("train")
+def _share(context: tf.distribute.InputContext, dataset: Dataset, batch_size: int) -> Share:
+    return share_of(context, dataset, batch_size, [shard.num_rows for shard in dataset.manifest.splits["train"]])
+
+
+def share_of(
+    context: tf.distribute.InputContext, dataset: Dataset, batch_size: int, rows_of_shards: Sequence[int]
+) -> Share:
+    """Divides the train shards among input workers, and what is in them into equally many batches for each.
+
+    Args:
+      context: which worker this is.
+      dataset: whose shards.
+      batch_size: of the global batch.
+      rows_of_shards: what each shard holds.
+
+    Raises:
+      DatasetError: there are fewer shards than workers.
+      ConfigError: the global batch cannot be divided among the replicas.
+    """
+    paths = dataset.shard_paths("train")
     workers, worker = context.num_input_pipelines, context.input_pipeline_id
     replicas = context.num_replicas_in_sync
-    if len(shards) < workers:
+    if len(paths) < workers:
         raise DatasetError(
-            f"{dataset.path} has {len(shards)} train shards for {workers} input workers: "
-            f"expected a shard or more for each; train with at most {len(shards)} workers"
+            f"{dataset.path} has {len(paths)} train shards for {workers} input workers: "
+            f"expected a shard or more for each; train with at most {len(paths)} workers"
         )
     if batch_size % replicas:
         raise ConfigError(
@@ -132,10 +170,10 @@ def _share_of(context: tf.distribute.InputContext, dataset: Dataset, batch_size:
             f"choose {batch_size - batch_size % replicas or replicas}"
         )
     per_replica, local_replicas = batch_size // replicas, replicas // workers
-    rows = [sum(shard.num_rows for shard in shards[number::workers]) for number in range(workers)]
+    rows = [sum(rows_of_shards[number::workers]) for number in range(workers)]
     num_steps = -(-max(rows) // (per_replica * local_replicas))
     num_batches = num_steps * local_replicas
-    return _Share(
+    return Share(
         worker=worker,
         paths=[str(path) for path in paths[worker::workers]],
         batch_size=per_replica,
@@ -146,12 +184,14 @@ def _share_of(context: tf.distribute.InputContext, dataset: Dataset, batch_size:
 
 
 def _epoch_function(
-    dataset: Dataset, share: _Share, features: Collection[str] | None
-) -> Callable[[tf.Tensor], tf.data.Dataset]:
-    """Returns the function from an epoch's seed to its batches."""
+    dataset: Dataset, share: Share, features: Collection[str] | None, history_length: int | None
+) -> EpochFunction:
     tables = FeatureTables(dataset, features)
     schema = dataset.schema
-    history_length = schema.history_length if features is None or HISTORY in features else 0
+    if features is not None and HISTORY not in features:
+        history_length = 0
+    elif history_length is None:
+        history_length = schema.history_length
     columns = ["user_row", "item_row", *(["weight"] if schema.weight else [])]
     if schema.label and (features is None or "label" in features):
         columns.append("label")

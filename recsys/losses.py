@@ -1,4 +1,4 @@
-"""The sampled softmax over in-batch candidates."""
+"""The softmax over in-batch candidates, and over the whole catalogue."""
 
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
@@ -59,8 +59,6 @@ class InBatchSoftmax(tfrs.tasks.Retrieval):
             # What fills up a batch may be an item that is never sampled.
             correction = tf.where(sample_weight > 0, -tf.math.log(candidate_sampling_probability), 0)
 
-        # A batch in which nothing weighs anything teaches nothing.
-        share = tf.math.divide_no_nan(sample_weight, sum_across_replicas(tf.reduce_sum(sample_weight)))
         loss, losses = cross_entropy(
             query_embeddings / self._temperature,
             candidate_embeddings,
@@ -69,8 +67,63 @@ class InBatchSoftmax(tfrs.tasks.Retrieval):
             bias=tf.where(all_weights > 0, gather_across_replicas(correction), -float("inf")),
             query_ids=candidate_ids,
             candidate_ids=gather_across_replicas(candidate_ids),
-            weight=share,
+            weight=_share_of_global_batch(sample_weight),
         )
         for metric in self._loss_metrics:
             metric.update_state(losses, sample_weight=sample_weight)
         return loss
+
+
+class FullSoftmax(tf.keras.layers.Layer, tfrs.tasks.Task):
+    """Cross-entropy of each query's own candidate against the whole catalogue.
+
+    For query i with its candidate y, and s(i, j) the dot product with item j divided by the temperature,
+
+        loss_i = -log( exp(s(i, y)) / Σ_j exp(s(i, j)) )
+
+    Nothing is sampled, so nothing is corrected. The matrix of logits is never held as a whole, and rows of weight 0
+    cost next to nothing (`recsys.chunked_softmax`).
+    """
+
+    def __init__(self, temperature: float, loss_metrics: list[tf.keras.metrics.Metric] | None = None) -> None:
+        """Takes the temperature, and Keras metrics that summarize the examples' losses."""
+        super().__init__(name="full_softmax")
+        self._temperature = temperature
+        self._loss_metrics = [] if loss_metrics is None else loss_metrics
+
+    def call(
+        self,
+        query_embeddings: tf.Tensor,
+        catalogue_embeddings: tf.Tensor,
+        item_row: tf.Tensor,
+        sample_weight: tf.Tensor,
+    ) -> tf.Tensor:
+        """Computes this replica's share of the loss.
+
+        Args:
+          query_embeddings: [batch, embedding_dim] float32.
+          catalogue_embeddings: [num_items, embedding_dim] float32.
+          item_row: [batch] int32, the row of each query's own candidate in the catalogue.
+          sample_weight: [batch] float32.
+
+        Returns:
+          Scalar float32. Its sum over replicas is the weighted mean over the global batch.
+        """
+        loss, losses = cross_entropy(
+            query_embeddings / self._temperature,
+            tf.gather(catalogue_embeddings, item_row),
+            catalogue_embeddings,
+            positive_bias=tf.zeros_like(sample_weight),
+            bias=tf.zeros_like(catalogue_embeddings[:, 0]),
+            query_ids=item_row,
+            candidate_ids=tf.range(tf.shape(catalogue_embeddings)[0]),
+            weight=_share_of_global_batch(sample_weight),
+        )
+        for metric in self._loss_metrics:
+            metric.update_state(losses, sample_weight=sample_weight)
+        return loss
+
+
+def _share_of_global_batch(sample_weight: tf.Tensor) -> tf.Tensor:
+    """Each row's share of what all replicas' rows weigh; a batch in which nothing weighs anything teaches nothing."""
+    return tf.math.divide_no_nan(sample_weight, sum_across_replicas(tf.reduce_sum(sample_weight)))

@@ -1,42 +1,67 @@
 """The two-tower retrieval model."""
 
+from typing import Literal, Protocol
+
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
-from recsys.config import LossConfig
-from recsys.losses import InBatchSoftmax
-from recsys.towers import Towers
+from recsys.config import FullLossConfig, InBatchLossConfig, LossConfig
+from recsys.dataset import Features
+from recsys.losses import FullSoftmax, InBatchSoftmax
+from recsys.towers import NO_FEATURES, Towers
+
+Examples = Literal["interactions", "sequences"]
 
 
 class RetrievalModel(tfrs.Model):
-    """Learns both towers from batches of `recsys.input_pipeline.training_batches`.
+    """Learns both towers from batches of `recsys.input_pipeline` or `recsys.sequence_pipeline`.
 
     `fit` reports `loss`: the example-weighted mean over the epoch.
     """
 
-    def __init__(self, towers: Towers, config: LossConfig, train_counts: npt.NDArray[np.int64]) -> None:
-        """Takes the towers, the loss options and each item's train interactions, [num_items] int64."""
+    def __init__(
+        self,
+        towers: Towers,
+        config: LossConfig,
+        train_counts: npt.NDArray[np.int64],
+        items: Features = NO_FEATURES,
+        examples: Examples = "interactions",
+    ) -> None:
+        """Puts the parts together.
+
+        Args:
+          towers: what to learn.
+          config: the loss.
+          train_counts: each item's train interactions, [num_items] int64, to which sampling probabilities of an
+            in-batch loss are proportional.
+          items: the catalogue's features, the candidates of a full softmax.
+          examples: whether batches hold interactions, or sequences with a query at every position.
+        """
         super().__init__()
         self.query_tower = towers.query
         self.candidate_tower = towers.candidate
-        self.task = InBatchSoftmax(config.temperature, loss_metrics=[tf.keras.metrics.Mean(name="loss")])
         self._towers = towers
-        self._config = config
-        # An item is in a batch position with the probability of its share of train rows.
-        self._probability = tf.constant(train_counts / train_counts.sum(), tf.float32)
+        self._embed_queries = towers.embed_query if examples == "interactions" else towers.embed_positions
+        if isinstance(config, FullLossConfig):
+            self._candidates: _Candidates = _Catalogue(towers, config, items)
+        else:
+            self._candidates = _InBatch(towers, config, train_counts)
+        self.task = self._candidates.task
+
+    @property
+    def features(self) -> set[str]:
+        """The features that a batch must hold."""
+        return {*self._towers.query_inputs, *self._candidates.features}
 
     def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Returns this replica's share of the batch's loss, a scalar float32."""
-        item_row = inputs["item_row"]
-        return self.task(
-            self._towers.embed_query(inputs, training),
-            self._towers.embed_candidate(inputs, training),
-            sample_weight=inputs["weight"],
-            candidate_sampling_probability=tf.gather(self._probability, item_row) if self._config.log_q else None,
-            candidate_ids=item_row if self._config.remove_accidental_hits else None,
-        )
+        queries = self._embed_queries(inputs, training)
+        # Every position of a sequence is an example.
+        positions = queries.shape.rank - 1
+        inputs = {name: _flat(inputs[name], positions) for name in ("item_row", "weight", *self._candidates.features)}
+        return self._candidates.loss(_flat(queries, positions), inputs, training)
 
     def train_step(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """One optimizer step. Gradients are summed over replicas, as their shares of the loss are."""
@@ -45,3 +70,58 @@ class RetrievalModel(tfrs.Model):
         variables = self.trainable_variables
         self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
         return {metric.name: metric.result() for metric in self.metrics}
+
+
+def _flat(tensor: tf.Tensor, num_axes: int) -> tf.Tensor:
+    """Joins the first axes: [batch, length, …] → [batch · length, …] for two."""
+    return tensor if num_axes == 1 else tf.reshape(tensor, [-1, *tensor.shape[num_axes:]])
+
+
+def _loss_metrics() -> list[tf.keras.metrics.Metric]:
+    return [tf.keras.metrics.Mean(name="loss")]
+
+
+class _Candidates(Protocol):
+    """What queries are compared with. `task` is the loss, `features` what it needs of a batch's candidates."""
+
+    task: tfrs.tasks.Task
+    features: list[str]
+
+    def loss(self, queries: tf.Tensor, inputs: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
+        """Returns this replica's share of the loss, for `item_row`, `weight` and `features` of a row per query."""
+
+
+class _InBatch:
+    """The batch's candidates, each query's own and the others'."""
+
+    def __init__(self, towers: Towers, config: InBatchLossConfig, train_counts: npt.NDArray[np.int64]) -> None:
+        self.task = InBatchSoftmax(config.temperature, _loss_metrics())
+        self.features = towers.candidate_inputs
+        self._towers = towers
+        self._config = config
+        # An item is in a batch position with the probability of its share of train rows.
+        self._probability = tf.constant(train_counts / train_counts.sum(), tf.float32)
+
+    def loss(self, queries: tf.Tensor, inputs: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
+        item_row = inputs["item_row"]
+        return self.task(
+            queries,
+            self._towers.embed_candidate(inputs, training),
+            sample_weight=inputs["weight"],
+            candidate_sampling_probability=tf.gather(self._probability, item_row) if self._config.log_q else None,
+            candidate_ids=item_row if self._config.remove_accidental_hits else None,
+        )
+
+
+class _Catalogue:
+    """All candidates that there are, embedded anew in each step; a batch holds their rows only."""
+
+    def __init__(self, towers: Towers, config: FullLossConfig, items: Features) -> None:
+        self.task = FullSoftmax(config.temperature, _loss_metrics())
+        self.features: list[str] = []
+        self._towers = towers
+        self._items = {name: tf.constant(items[name]) for name in towers.candidate_inputs}
+
+    def loss(self, queries: tf.Tensor, inputs: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
+        catalogue = self._towers.embed_candidate(self._items, training)
+        return self.task(queries, catalogue, item_row=inputs["item_row"], sample_weight=inputs["weight"])

@@ -116,7 +116,7 @@ def open_run(path: Path, dataset_path: Path | None = None) -> Run:
             f"{environment.dataset_sha256[:12]}, received {dataset.fingerprint[:12]}; name the right one, --dataset"
         )
     config = load_toml(ExperimentConfig, path / "config.toml")
-    towers = build_towers(dataset.schema, config.model)
+    towers = build_towers(dataset.schema, config.model, dataset.item_features)
     try:
         weights = _checkpoint(towers).read(str(path / "model" / _WEIGHTS))
         weights.assert_existing_objects_matched().expect_partial()

@@ -1,56 +1,141 @@
 """DATASET → batches of whole train sequences, for models that learn from all positions at once."""
 
+from collections.abc import Collection
+
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from recsys.block_shuffle import epoch_seed, in_random_order, shuffled_windows
 from recsys.blocks import decode_rows
 from recsys.dataset import Dataset
+from recsys.errors import ConfigError
 from recsys.feature_tables import FeatureTables
-from recsys.input_pipeline import filled_batches
-from recsys.schema import ITEM_ID
+from recsys.input_pipeline import EpochFunction, Feed, Share, distributed_feed, filled_batches, share_of
+from recsys.schema import HISTORY
+
+_Rows = dict[str, tf.Tensor]
 
 
-def training_sequences(dataset: Dataset, batch_size: int, length: int, seed: int) -> tf.data.Dataset:
-    """Yields the train items of every user once, newly shuffled at each iteration, in batches of static shape.
+def training_sequences(
+    dataset: Dataset,
+    batch_size: int,
+    length: int,
+    seed: int,
+    input_context: tf.distribute.InputContext | None = None,
+    features: Collection[str] | None = None,
+) -> tf.data.Dataset:
+    """Yields every user's train items once, newly shuffled at each iteration, in batches of static shape.
 
-    A block of a shard holds whole users, so a sequence is read from their rows and stored nowhere else.
+    A sequence is a window of a user's train items, and at each of its positions the next item is to be found. A user
+    with n train items has ⌈(n - 1) / length⌉ windows: the latest is full, and all of the n - 1 later items are the
+    target of one position. A block of a shard holds whole users, so a sequence is read from their rows and stored
+    nowhere else.
 
     Args:
       dataset: what to read.
-      batch_size: users per batch.
-      length: how many of a user's latest train items are kept.
+      batch_size: sequences per batch; with `input_context`, of the global batch.
+      length: positions of a sequence.
       seed: of the shuffling.
+      input_context: as for `recsys.input_pipeline.training_batches`.
+      features: the features to look up; all by default.
 
     Returns:
-      Batches of `user_row` [batch] int32, `items` [batch, length] int32 item ids, oldest first, then 0, and `weight`
-      [batch] float32: 0 for what fills up the last batch.
-    """
-    tables = FeatureTables(dataset, (ITEM_ID,))
-    paths = [str(path) for path in dataset.shard_paths("train")]
-    num_users = int((dataset.users["train_count"].to_numpy() > 0).sum())
+      Batches of `user_row` [batch] int32; the users' features; `history` [batch, length] int32 item ids, oldest first,
+      then 0; and of each position's next item `item_row` [batch, length] int32, its features, and `weight`
+      [batch, length] float32: 0 for padding.
 
-    def sequences(blocks: tf.Tensor, window_seed: tf.Tensor) -> dict[str, tf.Tensor]:
-        rows = decode_rows(blocks, ("user_row", "item_row"))
-        ends = _last_rows(rows["user_row"]) + 1
-        starts = tf.maximum(tf.concat([[0], ends[:-1]], axis=0), ends - length)
+    Raises:
+      DatasetError: there are fewer shards than workers.
+      ConfigError: the global batch cannot be divided among the replicas, or no user has two train items.
+    """
+    context = tf.distribute.InputContext() if input_context is None else input_context
+    share = _share(context, dataset, batch_size, length)
+    epoch = _epoch_function(dataset, share, length, features)
+    batches = epoch_seed(seed, share.worker).flat_map(lambda own: epoch(own).prefetch(tf.data.AUTOTUNE))
+    return batches.apply(tf.data.experimental.assert_cardinality(share.num_batches))
+
+
+def sequence_feed(
+    strategy: tf.distribute.Strategy,
+    dataset: Dataset,
+    batch_size: int,
+    length: int,
+    seed: int,
+    features: Collection[str] | None = None,
+) -> Feed:
+    """Distributes `training_sequences`, as `recsys.input_pipeline.training_feed` does `training_batches`.
+
+    Raises:
+      DatasetError, ConfigError: as `training_sequences`.
+    """
+    return distributed_feed(
+        strategy,
+        seed,
+        lambda context: _share(context, dataset, batch_size, length),
+        lambda share: _epoch_function(dataset, share, length, features),
+    )
+
+
+def _share(context: tf.distribute.InputContext, dataset: Dataset, batch_size: int, length: int) -> Share:
+    num_sequences = _sequences_per_shard(dataset, length)
+    if not num_sequences.sum():
+        raise ConfigError("no user has two train interactions: expected some for train.examples = 'sequences'")
+    return share_of(context, dataset, batch_size, num_sequences.tolist())
+
+
+def _sequences_per_shard(dataset: Dataset, length: int) -> npt.NDArray[np.int64]:
+    """[num_shards] int64. Train rows stand by user, and a shard holds whole users, so that they follow from counts."""
+    counts = dataset.users["train_count"].to_numpy().astype(np.int64)
+    shard_ends = np.cumsum([shard.num_rows for shard in dataset.manifest.splits["train"]])
+    per_user = np.maximum(counts - 1 + length - 1, 0) // length
+    users_before = np.searchsorted(np.cumsum(counts), shard_ends, side="right")
+    return np.diff(np.concatenate([[0], np.cumsum(per_user)])[users_before], prepend=0)
+
+
+def _epoch_function(dataset: Dataset, share: Share, length: int, features: Collection[str] | None) -> EpochFunction:
+    tables = FeatureTables(dataset, features)
+    columns = ("user_row", "item_row", *(["weight"] if dataset.schema.weight else []))
+
+    def sequences(blocks: tf.Tensor, window_seed: tf.Tensor) -> _Rows:
+        rows = decode_rows(blocks, columns)
+        starts, ends = _windows(rows["user_row"], length)
         order = in_random_order(tf.range(tf.size(ends)), window_seed)
-        positions = tf.gather(starts, order)[:, tf.newaxis] + tf.range(length)
-        present = positions < tf.gather(ends, order)[:, tf.newaxis]
-        items = tf.gather(rows["item_row"], tf.where(present, positions, 0))
-        return {
-            "user_row": tf.gather(rows["user_row"], tf.gather(ends, order) - 1),
-            "items": tables.item_ids(tf.where(present, items, -1)),
-        }
+        taken = _taken(rows, tf.gather(starts, order), tf.gather(ends, order), length)
+        return {**taken, HISTORY: tables.item_ids(taken[HISTORY])}
+
+    def with_features(rows: _Rows) -> _Rows:
+        return {**rows, **tables.user(rows["user_row"]), **tables.candidate(rows["item_row"])}
 
     def epoch(own: tf.Tensor) -> tf.data.Dataset:
-        windows = shuffled_windows(paths, own).map(sequences, num_parallel_calls=tf.data.AUTOTUNE)
-        return filled_batches(windows, -num_users % batch_size, batch_size).prefetch(tf.data.AUTOTUNE)
+        windows = shuffled_windows(share.paths, own).map(sequences, num_parallel_calls=tf.data.AUTOTUNE)
+        batches = filled_batches(windows, share.num_filler, share.batch_size)
+        return batches.map(with_features, num_parallel_calls=tf.data.AUTOTUNE)
 
-    batches = epoch_seed(seed, worker=0).flat_map(epoch)
-    return batches.apply(tf.data.experimental.assert_cardinality(-(-num_users // batch_size)))
+    return epoch
 
 
-def _last_rows(user_row: tf.Tensor) -> tf.Tensor:
-    """The last row of each user, [num_users] int32; rows of one user are neighbours."""
+def _windows(user_row: tf.Tensor, length: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """The first and last row of each sequence, [num_sequences] int32 each; rows of one user are neighbours."""
     is_last = tf.concat([user_row[1:] != user_row[:-1], [True]], axis=0)
-    return tf.cast(tf.where(is_last)[:, 0], tf.int32)
+    last = tf.cast(tf.where(is_last)[:, 0], tf.int32)
+    first = tf.concat([[0], last[:-1] + 1], axis=0)
+    num_windows = -(-(last - first) // length)
+    window = tf.range(tf.reduce_sum(num_windows)) - tf.repeat(tf.cumsum(num_windows, exclusive=True), num_windows)
+    ends = tf.repeat(last, num_windows) - window * length
+    return tf.maximum(tf.repeat(first, num_windows), ends - length), ends
+
+
+def _taken(rows: _Rows, starts: tf.Tensor, ends: tf.Tensor, length: int) -> _Rows:
+    """The columns of sequences: `history` as item rows, -1 where there is none."""
+    positions = starts[:, tf.newaxis] + tf.range(length)
+    present = positions < ends[:, tf.newaxis]
+    positions = tf.where(present, positions, 0)
+    targets = tf.where(present, positions + 1, 0)
+    weight = tf.cast(present, tf.float32)
+    return {
+        "user_row": tf.gather(rows["user_row"], starts),
+        HISTORY: tf.where(present, tf.gather(rows["item_row"], positions), -1),
+        "item_row": tf.gather(rows["item_row"], targets),
+        "weight": weight * tf.gather(rows["weight"], targets) if "weight" in rows else weight,
+    }

@@ -54,12 +54,12 @@ def parse(model: type[Model], values: dict[str, Any], origin: str) -> Model:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        wrong = "; ".join(_describe(detail) for detail in error.errors())
+        wrong = "; ".join(_describe(detail, values) for detail in error.errors())
         raise ConfigError(f"{origin}: {wrong}") from error
 
 
-def _describe(detail: Any) -> str:
-    name = ".".join(str(part) for part in detail["loc"]) or "the file"
+def _describe(detail: Any, values: dict[str, Any]) -> str:
+    name = ".".join(_written(detail["loc"], values, detail["type"] == "missing")) or "the file"
     if detail["type"] == "extra_forbidden":
         return f"{name}: unknown key, remove it or correct its spelling"
     if detail["type"] == "missing":
@@ -67,6 +67,18 @@ def _describe(detail: Any) -> str:
     if detail["type"] == "value_error":  # of our own validators, which say all there is to say
         return f"{name}: {detail['ctx']['error']}"
     return f"{name}: {detail['msg'][0].lower()}{detail['msg'][1:]}, received {detail['input']!r}"
+
+
+def _written(location: tuple[int | str, ...], values: Any, may_end_outside: bool) -> list[str]:
+    """The parts of a location that stand in the file; pydantic also names the member of a union that was meant."""
+    parts = []
+    for number, part in enumerate(location):
+        inside = part in values if isinstance(values, dict) else isinstance(values, list)
+        if inside:
+            values = values[part]
+        if inside or (may_end_outside and number == len(location) - 1):
+            parts.append(str(part))
+    return parts
 
 
 def _apply(values: dict[str, Any], override: str) -> None:

@@ -1,13 +1,22 @@
 """Schema and configuration → the query tower and the candidate tower, as Keras functional models."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import tensorflow as tf
 
 from recsys.config import ModelConfig, TowerConfig
-from recsys.embeddings import EmbeddingBag, IdDropout
+from recsys.dataset import Features
+from recsys.embeddings import EmbeddingBag, EmbeddingTable, IdDropout, ItemContent
 from recsys.errors import ConfigError
-from recsys.schema import HISTORY, Feature, Schema
+from recsys.history_encoders import make_history_encoder
+from recsys.schema import HISTORY, ITEM_ID, PADDING_ID, Feature, Schema
+
+NO_FEATURES: Features = MappingProxyType({})  # type: ignore[assignment]
+
+# Symbolic inputs by name, and the embeddings that are summed.
+_Parts = tuple[dict[str, tf.Tensor], list[tf.Tensor]]
 
 
 @dataclass(frozen=True)
@@ -18,10 +27,13 @@ class Towers:
       query: user features, [batch] or [batch, max_length] int32, or float32 where dense, and `history`
         [batch, history_length] int32 item ids where the schema has some → [batch, embedding_dim] float32.
       candidate: item features, likewise → [batch, embedding_dim] float32.
+      positions: the query tower's inputs → [batch, history_length, embedding_dim] float32, what it would say after
+        each item of the history; made of the same weights. None where the schema has no history.
     """
 
     query: tf.keras.Model
     candidate: tf.keras.Model
+    positions: tf.keras.Model | None
 
     @property
     def query_inputs(self) -> list[str]:
@@ -33,80 +45,136 @@ class Towers:
         """The names of the candidate tower's features."""
         return list(self.candidate.input)
 
+    @property
+    def history_length(self) -> int:
+        """How many of a user's latest items the query tower sees."""
+        return int(self.query.input[HISTORY].shape[1]) if HISTORY in self.query.input else 0
+
     def embed_query(self, features: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Returns [batch, embedding_dim] float32; features that the tower does not use are ignored."""
         return self.query({name: features[name] for name in self.query_inputs}, training=training)
+
+    def embed_positions(self, features: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+        """Returns [batch, history_length, embedding_dim] float32, the query after each item of the history.
+
+        Raises:
+          ConfigError: there is no history.
+        """
+        if self.positions is None:
+            raise ConfigError("the dataset has no histories: expected history_length above 0; prepare it again")
+        return self.positions({name: features[name] for name in self.query_inputs}, training=training)
 
     def embed_candidate(self, features: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Returns [batch, embedding_dim] float32; features that the tower does not use are ignored."""
         return self.candidate({name: features[name] for name in self.candidate_inputs}, training=training)
 
 
-def build_towers(schema: Schema, config: ModelConfig) -> Towers:
+def build_towers(schema: Schema, config: ModelConfig, items: Features = NO_FEATURES) -> Towers:
     """Builds both towers with fresh weights.
+
+    Args:
+      schema: of the dataset.
+      config: of the towers.
+      items: the catalogue's features, for a query tower that sees the content of histories.
 
     Raises:
       ConfigError: a tower would have no feature.
     """
-    item_table = EmbeddingBag(schema.item_id.num_ids, config.embedding_dim, name="item_id_embedding")
-    candidate = _tower("candidate", schema.item_features, config.candidate, config, item_table, {})
+    item_tables = _tables(schema.item_features, config.embedding_dim)
+    inputs, parts = _embedded(schema.item_features, config.candidate, item_tables)
+    candidate = tf.keras.Model(inputs, _head("candidate", config.candidate, config)(parts), name="candidate")
 
-    user_table = EmbeddingBag(schema.user_id.num_ids, config.embedding_dim, name="user_id_embedding")
-    encoded = _history(schema, config, item_table) if schema.history_length else {}
-    return Towers(_tower("query", schema.user_features, config.query, config, user_table, encoded), candidate)
+    user_tables = _tables(schema.user_features, config.embedding_dim)
+    inputs, parts = _embedded(schema.user_features, config.query, user_tables)
+    head = _head("query", config.query, config)
+    if not schema.history_length:
+        return Towers(tf.keras.Model(inputs, head(parts), name="query"), candidate, None)
+    history = tf.keras.Input((_history_length(schema, config),), dtype=tf.int32, name=HISTORY)
+    inputs = {HISTORY: history, **inputs}
+    present = tf.not_equal(history, PADDING_ID)
+    embedded = _embedded_history(history, schema, config, item_tables, items)
+    encoder = make_history_encoder(config.history, config.embedding_dim)
+    query = head([encoder(embedded, present), *parts])
+    everywhere = head([encoder(embedded, present, every_position=True), *(part[:, tf.newaxis] for part in parts)])
+    return Towers(
+        tf.keras.Model(inputs, query, name="query"), candidate, tf.keras.Model(inputs, everywhere, name="positions")
+    )
 
 
-def _history(schema: Schema, config: ModelConfig, item_table: EmbeddingBag) -> dict[str, tuple[tf.Tensor, tf.Tensor]]:
-    """The input of a user's latest items, and their mean embedding."""
-    history = tf.keras.Input((schema.history_length,), dtype=tf.int32, name=HISTORY)
-    table = item_table
+def _history_length(schema: Schema, config: ModelConfig) -> int:
+    wanted = config.history.length
+    return schema.history_length if wanted is None else min(wanted, schema.history_length)
+
+
+def _embedded_history(
+    history: tf.Tensor,
+    schema: Schema,
+    config: ModelConfig,
+    item_tables: dict[str, tf.keras.layers.Layer],
+    items: Features,
+) -> tf.Tensor:
+    """[batch, history_length, embedding_dim]: the sum of what is known of each item; zeros for padding."""
+    id_feature, *content = schema.item_features
+    table = item_tables[ITEM_ID]
     if not config.history.share_item_table:
-        table = EmbeddingBag(schema.item_id.num_ids, config.embedding_dim, name="history_embedding")
-    kept = IdDropout(schema.item_id, config.history.id_dropout, name="history_dropout")(history)
-    return {HISTORY: (history, table(kept))}
+        table = EmbeddingTable(id_feature.num_ids, config.embedding_dim, name="history_embedding")
+    parts = [table(IdDropout(id_feature, config.history.id_dropout, name="history_dropout")(history))]
+    for feature in content if config.history.content_features else []:
+        values = ItemContent(id_feature, items[ITEM_ID], items[feature.name], name=f"history_{feature.name}")(history)
+        parts.append(item_tables[feature.name](values))
+    return tf.keras.layers.Add(name="history_features")(parts) if len(parts) > 1 else parts[0]
 
 
-def _tower(
-    name: str,
-    features: tuple[Feature, ...],
-    tower: TowerConfig,
-    model: ModelConfig,
-    id_table: EmbeddingBag,
-    encoded: dict[str, tuple[tf.Tensor, tf.Tensor]],
-) -> tf.keras.Model:
-    """Sums the embeddings of all features and of what is already `encoded` (name → input and its embedding)."""
-    inputs = {key: symbolic for key, (symbolic, _) in encoded.items()}
-    parts = [embedding for _, embedding in encoded.values()]
+def _embedded(features: tuple[Feature, ...], tower: TowerConfig, tables: dict[str, tf.keras.layers.Layer]) -> _Parts:
+    """The inputs of a tower's features, and their embeddings, [batch, embedding_dim] each."""
+    inputs, parts = {}, []
     id_feature, *content = features
     if tower.use_id:
         inputs[id_feature.name] = _input(id_feature)
         kept = IdDropout(id_feature, tower.id_dropout, name=f"{id_feature.name}_dropout")(inputs[id_feature.name])
-        parts.append(id_table(kept))
+        parts.append(tables[id_feature.name](kept))
     if tower.content_features:
         for feature in content:
             inputs[feature.name] = _input(feature)
-            parts.append(_embedding(feature, model.embedding_dim)(inputs[feature.name]))
-    if not parts:
-        raise ConfigError(
-            f"the {name} tower has no feature: expected use_id, or content_features and a schema with some"
-        )
-    output = tf.keras.layers.Add(name=f"{name}_features")(parts) if len(parts) > 1 else parts[0]
+            parts.append(tables[feature.name](inputs[feature.name]))
+    return inputs, parts
+
+
+def _head(name: str, tower: TowerConfig, model: ModelConfig) -> Callable[[list[tf.Tensor]], tf.Tensor]:
+    """Returns what a tower does to its embeddings: [..., embedding_dim] each → [..., embedding_dim]."""
+    layers = []
     for number, units in enumerate(tower.hidden_units):
-        output = tf.keras.layers.Dense(units, activation="relu", name=f"{name}_hidden_{number}")(output)
-        output = tf.keras.layers.Dropout(tower.dropout, name=f"{name}_dropout_{number}")(output)
+        layers.append(tf.keras.layers.Dense(units, activation="relu", name=f"{name}_hidden_{number}"))
+        layers.append(tf.keras.layers.Dropout(tower.dropout, name=f"{name}_dropout_{number}"))
     if tower.hidden_units:
-        output = tf.keras.layers.Dense(model.embedding_dim, name=f"{name}_projection")(output)
+        layers.append(tf.keras.layers.Dense(model.embedding_dim, name=f"{name}_projection"))
     if model.normalize:
-        output = tf.keras.layers.UnitNormalization(name=f"{name}_normalization")(output)
-    return tf.keras.Model(inputs, output, name=name)
+        layers.append(tf.keras.layers.UnitNormalization(name=f"{name}_normalization"))
+    add = tf.keras.layers.Add(name=f"{name}_features")
+
+    def apply(parts: list[tf.Tensor]) -> tf.Tensor:
+        if not parts:
+            raise ConfigError(
+                f"the {name} tower has no feature: expected use_id, or content_features and a schema with some"
+            )
+        output = add(parts) if len(parts) > 1 else parts[0]
+        for layer in layers:
+            output = layer(output)
+        return output
+
+    return apply
 
 
-def _embedding(feature: Feature, embedding_dim: int) -> tf.keras.layers.Layer:
-    """A table for ids, a linear map for numbers."""
+def _tables(features: tuple[Feature, ...], embedding_dim: int) -> dict[str, tf.keras.layers.Layer]:
+    """By feature what embeds it: a table for ids, a linear map for numbers."""
+    return {feature.name: _table(feature, embedding_dim) for feature in features}
+
+
+def _table(feature: Feature, embedding_dim: int) -> tf.keras.layers.Layer:
     name = feature.name + "_embedding"
     if feature.is_dense:
         return tf.keras.layers.Dense(embedding_dim, use_bias=False, name=name)
-    return EmbeddingBag(feature.num_ids, embedding_dim, name=name)
+    return (EmbeddingBag if feature.is_bag else EmbeddingTable)(feature.num_ids, embedding_dim, name=name)
 
 
 def _input(feature: Feature) -> tf.Tensor:

@@ -5,11 +5,12 @@ from pathlib import Path
 import tensorflow as tf
 
 from recsys.artifacts import refuse_existing
-from recsys.config import ExperimentConfig, RuntimeConfig
+from recsys.config import ExperimentConfig, RuntimeConfig, TrainConfig
 from recsys.dataset import Dataset
 from recsys.distribution import device_names, make_strategy
+from recsys.errors import ConfigError
 from recsys.evaluation import TwoTowerScorer, evaluate, require_rankable
-from recsys.input_pipeline import training_feed
+from recsys.input_pipeline import Feed, training_feed
 from recsys.interactions import load_interactions
 from recsys.metrics import split_name
 from recsys.optimizers import make_optimizer
@@ -17,6 +18,7 @@ from recsys.progress import TrainingProgress
 from recsys.queries import make_queries
 from recsys.retrieval import RetrievalModel
 from recsys.run import save_towers, start_run
+from recsys.sequence_pipeline import sequence_feed
 from recsys.towers import Towers, build_towers
 
 
@@ -41,11 +43,10 @@ def train(config: ExperimentConfig, runtime: RuntimeConfig, dataset: Dataset, ou
     tf.keras.utils.set_random_seed(config.train.seed)
     tf.config.experimental.enable_op_determinism()
     with strategy.scope():
-        towers = build_towers(dataset.schema, config.model)
-        model = RetrievalModel(towers, config.loss, dataset.train_counts)
+        towers = build_towers(dataset.schema, config.model, dataset.item_features)
+        model = RetrievalModel(towers, config.loss, dataset.train_counts, dataset.item_features, config.train.examples)
     monitored = f"val_{config.train.validation_metric}"
-    features = {*towers.query_inputs, *towers.candidate_inputs}
-    feed = training_feed(strategy, dataset, config.train.batch_size, config.train.seed, features)
+    feed = _feed(strategy, dataset, config.train, towers, model.features)
     with strategy.scope():
         model.compile(optimizer=make_optimizer(config.optimizer, config.train.epochs * feed.steps_per_epoch))
     validation = ValidationMetric(towers, dataset, config)
@@ -68,6 +69,20 @@ def train(config: ExperimentConfig, runtime: RuntimeConfig, dataset: Dataset, ou
     )
     save_towers(out, towers)
     return towers
+
+
+def _feed(
+    strategy: tf.distribute.Strategy, dataset: Dataset, config: TrainConfig, towers: Towers, features: set[str]
+) -> Feed:
+    length = towers.history_length
+    if config.examples == "interactions":
+        return training_feed(strategy, dataset, config.batch_size, config.seed, features, length)
+    if not length:
+        raise ConfigError(
+            "train.examples = 'sequences' needs histories: expected a dataset with history_length above 0; "
+            "prepare it again, or train on interactions"
+        )
+    return sequence_feed(strategy, dataset, config.batch_size, length, config.seed, features)
 
 
 class ValidationMetric(tf.keras.callbacks.Callback):

@@ -51,7 +51,7 @@ class Recommender(tf.Module):
         self._query_tower = towers.query
         self._query_inputs = towers.query_inputs
         self._user_id, self._item_id = dataset.schema.user_id, dataset.schema.item_id
-        self._history_length = dataset.schema.history_length
+        self._history_length = towers.history_length
         self._default_k, self._max_k = default_k, max_k
         self._states = states
         self._index = index

@@ -10,7 +10,7 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 from experiments.benchmarks.harness import Pairs, Report, Way, pairs_table, time_pairs
-from recsys.config import LossConfig, ModelConfig, OptimizerConfig
+from recsys.config import InBatchLossConfig, ModelConfig, OptimizerConfig
 from recsys.optimizers import make_optimizer
 from recsys.retrieval import RetrievalModel
 from recsys.schema import ITEM_ID, USER_ID, Feature, Schema
@@ -23,7 +23,7 @@ _USERS, _ITEMS = 50_000, 20_000
 _MODEL = ModelConfig.model_validate(
     {"embedding_dim": 64, "query": {"id_dropout": 0}, "candidate": {"id_dropout": 0}, "normalize": True}
 )
-_LOSS = LossConfig()
+_LOSS = InBatchLossConfig()
 
 Batch = dict[str, tf.Tensor]
 

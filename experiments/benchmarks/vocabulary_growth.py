@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from experiments.benchmarks.harness import Pairs, Report, Way, pairs_table, time_pairs
-from recsys.config import LossConfig, ModelConfig, OptimizerConfig
+from recsys.config import InBatchLossConfig, ModelConfig, OptimizerConfig
 from recsys.optimizers import make_optimizer
 from recsys.retrieval import RetrievalModel
 from recsys.schema import ITEM_ID, USER_ID, Feature, Schema
@@ -43,7 +43,7 @@ def _steps(rows: int, num_steps: int, optimizer: OptimizerConfig) -> Way:
     ids = [Feature(name=name, type="id", num_ids=2 + rows, num_oov=1) for name in (USER_ID, ITEM_ID)]
     schema = Schema(user_features=(ids[0],), item_features=(ids[1],), history_length=0)
     towers = build_towers(schema, ModelConfig(embedding_dim=_EMBEDDING_DIM))
-    model = RetrievalModel(towers, LossConfig(), np.ones(rows, np.int64))
+    model = RetrievalModel(towers, InBatchLossConfig(), np.ones(rows, np.int64))
     model.compile(optimizer=make_optimizer(optimizer, num_steps))
     batches = _batches(rows, num_steps)
 

@@ -5,6 +5,7 @@ import numpy.typing as npt
 import pytest
 import tensorflow as tf
 
+from recsys import chunked_softmax
 from recsys.chunked_softmax import cross_entropy
 
 # 1,300 × 2,000 logits are three chunks of 524 rows and less.
@@ -40,7 +41,7 @@ def oracle(a: Arrays) -> list[npt.NDArray[np.float64]]:
     of_positive = ((np.exp(positive) / total - 1) * a["weight"])[:, None]
     return [
         np.asarray((losses * a["weight"]).sum()),
-        losses,
+        np.where(a["weight"] > 0, losses, 0),
         residual @ a["candidates"] + of_positive * a["positive"],
         of_positive * a["query"],
         residual.T @ a["query"],
@@ -82,3 +83,32 @@ def test_no_tensor_has_a_row_per_query_and_a_column_per_candidate() -> None:
     largest = max(np.prod([dimension.size for dimension in shape.dim]) for shape in shapes)
     assert largest == 524 * NUM_CANDIDATES
     assert largest < BATCH * NUM_CANDIDATES / 2
+
+
+def test_chunks_of_rows_without_weight_are_left_out() -> None:
+    """Half of the rows weigh nothing, here and there: the trip count is that of the others, and results are exact."""
+    arrays = inputs()
+    arrays["weight"] *= np.random.default_rng(1).uniform(size=BATCH) < 0.3
+    few = int((arrays["weight"] > 0).sum())
+    assert few < 524
+    tensors = {name: tf.constant(a, tf.int32 if name.endswith("ids") else tf.float32) for name, a in arrays.items()}
+    chunks: list[None] = []
+    counted = tf.function(lambda: cross_entropy(**tensors)[0])
+    original = chunked_softmax._chunk
+
+    def counting(*args: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        tf.numpy_function(lambda: chunks.append(None), [], [], stateful=True)
+        return original(*args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chunked_softmax, "_chunk", counting)
+        loss = counted()
+    assert len(chunks) == 1
+    np.testing.assert_allclose(loss, oracle(arrays)[0], rtol=1e-4)
+
+
+def test_a_batch_without_weight_has_no_loss_and_no_gradient() -> None:
+    arrays = inputs() | {"weight": np.zeros(BATCH)}
+    tensors = [tf.constant(a, tf.int32 if name.endswith("ids") else tf.float32) for name, a in arrays.items()]
+    for found in traced(jit_compile=False)(*tensors):
+        assert not np.any(found)

@@ -1,15 +1,17 @@
 """Embedding tables against NumPy, and the dropout of ids by its statistics."""
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
-from recsys.embeddings import EmbeddingBag, IdDropout
+from recsys.embeddings import EmbeddingBag, EmbeddingTable, IdDropout, ItemContent
 from recsys.schema import Feature
 
 FEATURE = Feature(name="color", type="id", num_ids=10, num_oov=3)
 
 
-def bag_of(ids: list[int] | list[list[int]]) -> tuple[EmbeddingBag, np.ndarray, np.ndarray]:
+def bag_of(ids: Any) -> tuple[EmbeddingBag, np.ndarray, np.ndarray]:
     """A table of 10 rows, itself as NumPy, and what it gives."""
     bag = EmbeddingBag(10, 4, name="bag")
     output = bag(tf.constant(ids, tf.int32)).numpy()
@@ -17,8 +19,12 @@ def bag_of(ids: list[int] | list[list[int]]) -> tuple[EmbeddingBag, np.ndarray, 
 
 
 def test_a_single_id_gives_its_row_and_padding_gives_zeros() -> None:
-    _, table, output = bag_of([3, 0, 9])
-    np.testing.assert_array_equal(output, [table[3], np.zeros(4), table[9]])
+    layer = EmbeddingTable(10, 4, name="table")
+    for ids in ([3, 0, 9], [[3, 0], [9, 3]]):
+        output = layer(tf.constant(ids, tf.int32))
+        table = layer.table.numpy()
+        expected = np.where(np.expand_dims(ids, -1) == 0, 0, table[ids])
+        np.testing.assert_array_equal(output, expected)
     assert table.shape == (10, 4)
 
 
@@ -32,6 +38,22 @@ def test_several_ids_give_the_mean_of_those_that_are_not_padding() -> None:
         (2 * table[2] + table[8]) / 3,
     ]
     np.testing.assert_allclose(output, expected, atol=1e-7)
+
+
+def test_a_sequence_of_bags_is_a_sequence_of_means() -> None:
+    ids = np.array([[[3, 5, 0], [0, 0, 0]], [[1, 0, 0], [2, 2, 8]]])
+    _, table, output = bag_of(ids.tolist())
+    expected = [[(table[3] + table[5]) / 2, np.zeros(4)], [table[1], (2 * table[2] + table[8]) / 3]]
+    np.testing.assert_allclose(output, expected, atol=1e-7)
+
+
+def test_an_item_s_content_is_found_by_its_id() -> None:
+    """Items 0 and 2 of the catalogue share an out-of-vocabulary id, so nothing is known of either."""
+    ids, values = np.array([2, 9, 2, 4]), np.array([[1, 2], [3, 0], [5, 6], [7, 8]], np.int32)
+    content = ItemContent(FEATURE, ids, values, name="content")
+    found = content(tf.constant([[9, 4, 0], [2, 5, 9]]))
+    np.testing.assert_array_equal(found, [[[3, 0], [7, 8], [0, 0]], [[0, 0], [0, 0], [3, 0]]])
+    assert content.trainable_variables == []
 
 
 def test_the_gradient_touches_only_the_rows_that_were_read() -> None:

@@ -373,3 +373,14 @@ def test_a_window_smaller_than_the_epoch_is_mixed_throughout(dataset: Dataset, m
         assert chi_square(block, np.arange(size) * 8 // size) < 46.8
         start, windows = start + size, windows + 1
     assert windows == -(-len(set(block_of.values())) // 4)
+
+
+def test_a_shorter_history_holds_the_latest_items(tiny_dataset: Dataset) -> None:
+    pairs = zip(
+        training_batches(tiny_dataset, 64, seed=0).as_numpy_iterator(),
+        training_batches(tiny_dataset, 64, seed=0, history_length=3).as_numpy_iterator(),
+        strict=True,
+    )
+    for whole, short in pairs:
+        latest = [row[row > 0][-3:].tolist() for row in whole["history"]]
+        assert short["history"].tolist() == [row + [0] * (3 - len(row)) for row in latest]

@@ -9,11 +9,12 @@ import numpy.typing as npt
 import pytest
 import tensorflow as tf
 
-from recsys.config import LossConfig, ModelConfig, RuntimeConfig
+from recsys.config import FullLossConfig, InBatchLossConfig, LossConfig, ModelConfig, RuntimeConfig
 from recsys.dataset import Dataset
 from recsys.distribution import make_strategy
 from recsys.input_pipeline import training_batches
 from recsys.retrieval import RetrievalModel
+from recsys.sequence_pipeline import training_sequences
 from recsys.towers import build_towers
 
 BATCH = 256
@@ -49,12 +50,12 @@ def batches(tiny_dataset: Dataset) -> list[Batch]:
 
 def fresh_model(dataset: Dataset, learning_rate: float, **loss: Any) -> RetrievalModel:
     tf.keras.utils.set_random_seed(1)
-    model = RetrievalModel(build_towers(dataset.schema, MODEL), LossConfig(**loss), dataset.train_counts)
+    model = RetrievalModel(build_towers(dataset.schema, MODEL), InBatchLossConfig(**loss), dataset.train_counts)
     model.compile(optimizer=tf.keras.optimizers.Adagrad(learning_rate))
     return model
 
 
-def numpy_losses(model: RetrievalModel, batch: Batch, counts: npt.NDArray[np.int64], config: LossConfig) -> Any:
+def numpy_losses(model: RetrievalModel, batch: Batch, counts: npt.NDArray[np.int64], config: InBatchLossConfig) -> Any:
     """Each row's loss, written as a loop."""
     query = model.query_tower({name: batch[name] for name in model.query_tower.input}).numpy().astype(np.float64)
     inputs = {name: batch[name] for name in model.candidate_tower.input}
@@ -101,7 +102,7 @@ def test_the_loss_is_the_weighted_mean_of_numpy_s(
     options = {"temperature": 0.2, "log_q": log_q, "remove_accidental_hits": remove}
     model = fresh_model(tiny_dataset, 0.1, **options)
     for batch in (batches[0], batches[-1]):
-        losses = numpy_losses(model, batch, tiny_dataset.train_counts, LossConfig.model_validate(options))
+        losses = numpy_losses(model, batch, tiny_dataset.train_counts, InBatchLossConfig(**options))
         loss = model.compute_loss({name: tf.constant(column) for name, column in batch.items()})
         np.testing.assert_allclose(loss, np.average(losses, weights=batch["weight"]), rtol=1e-5)
 
@@ -152,7 +153,7 @@ def test_the_reported_loss_is_the_mean_over_examples(tiny_dataset: Dataset, batc
     model = fresh_model(tiny_dataset, 1e-12)
     history = model.fit(tf.data.Dataset.from_tensor_slices(epoch).batch(BATCH, drop_remainder=True), verbose=0)
     counts = tiny_dataset.train_counts
-    per_batch = [numpy_losses(model, batch, counts, LossConfig()) for batch in batches]
+    per_batch = [numpy_losses(model, batch, counts, InBatchLossConfig()) for batch in batches]
     expected = np.average(np.concatenate(per_batch), weights=epoch["weight"])
     mean_of_means = np.mean([np.average(v, weights=b["weight"]) for v, b in zip(per_batch, batches, strict=True)])
     assert abs(expected - mean_of_means) > 1e-3
@@ -164,3 +165,69 @@ def test_the_temperature_divides_scores(tiny_dataset: Dataset, batches: list[Bat
     inputs = {name: tf.constant(column) for name, column in batches[0].items()}
     hot, cold = (float(fresh_model(tiny_dataset, 0.1, temperature=t).compute_loss(inputs)) for t in (1.0, 0.05))
     assert abs(hot - cold) > 0.1
+
+
+SEQUENCE_MODEL = ModelConfig.model_validate(
+    {
+        "embedding_dim": 8,
+        "normalize": False,
+        "history": {
+            "id_dropout": 0,
+            "content_features": True,
+            "encoder": {"name": "self_attention", "dropout": 0},
+        },
+        "query": {"id_dropout": 0},
+        "candidate": {"id_dropout": 0},
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def sequences(tiny_dataset: Dataset) -> list[Batch]:
+    length = tiny_dataset.schema.history_length
+    return list(training_sequences(tiny_dataset, 64, length, seed=3).as_numpy_iterator())
+
+
+def sequence_model(dataset: Dataset, loss: LossConfig) -> RetrievalModel:
+    tf.keras.utils.set_random_seed(1)
+    towers = build_towers(dataset.schema, SEQUENCE_MODEL, dataset.item_features)
+    return RetrievalModel(towers, loss, dataset.train_counts, dataset.item_features, "sequences")
+
+
+def test_the_full_softmax_over_sequences_is_numpy_s(tiny_dataset: Dataset, sequences: list[Batch]) -> None:
+    """Each position's query is asked for on its own, as a history that ends there, against every item."""
+    model = sequence_model(tiny_dataset, FullLossConfig(temperature=0.7))
+    catalogue = {name: tiny_dataset.item_features[name] for name in model.candidate_tower.input}
+    candidates = model.candidate_tower(catalogue).numpy().astype(np.float64)
+    batch = {name: column[:6] for name, column in sequences[0].items()}
+    losses, weights = [], []
+    for row, position in np.argwhere(batch["weight"] > 0):
+        history = np.where(np.arange(batch["history"].shape[1]) <= position, batch["history"][row], 0)
+        features = {"history": history[None], "user_id": batch["user_id"][row : row + 1]}
+        query = model.query_tower({name: features[name] for name in model.query_tower.input}).numpy()[0]
+        logits = candidates @ query.astype(np.float64) / 0.7
+        losses.append(np.log(np.exp(logits).sum()) - logits[batch["item_row"][row, position]])
+        weights.append(batch["weight"][row, position])
+    loss = model.compute_loss({name: tf.constant(column) for name, column in batch.items()})
+    assert len(losses) > 30
+    np.testing.assert_allclose(loss, np.average(losses, weights=weights), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("loss", "number"), [(FullLossConfig(), 0), (FullLossConfig(), -1), (InBatchLossConfig(), 0)])
+def test_two_replicas_have_the_loss_and_gradients_of_one_on_sequences(
+    tiny_dataset: Dataset, sequences: list[Batch], loss: LossConfig, number: int
+) -> None:
+    """The halves of a batch weigh differently; that of the last has nothing but filling."""
+    weight_of_half = sequences[number]["weight"].reshape(2, -1).sum(axis=1)
+    assert weight_of_half[0] != weight_of_half[1]
+    assert (weight_of_half[1] == 0) == (number == -1)
+    results = []
+    for context in (one_device, two_replicas):
+        with context() as strategy:
+            model = sequence_model(tiny_dataset, loss)
+            results.append(loss_and_gradients(strategy, model, sequences[number]))
+    (loss_of_one, gradients), (loss_of_two, gradients_of_two) = results
+    assert loss_of_two == pytest.approx(loss_of_one, rel=1e-5)
+    for one, two in zip(gradients, gradients_of_two, strict=True):
+        np.testing.assert_allclose(two, one, atol=1e-5, rtol=1e-4)
+    assert sum(np.abs(gradient).max() > 1e-4 for gradient in gradients) > 20

@@ -34,7 +34,12 @@ def test_config_toml_names_every_setting(tiny_run: Run) -> None:
     config = tomllib.loads((tiny_run.path / "config.toml").read_text(encoding="utf-8"))
     assert sorted(config) == ["index", "loss", "model", "optimizer", "train"]
     assert (config["model"]["embedding_dim"], config["model"]["normalize"]) == (16, True)
-    assert config["model"]["history"] == {"share_item_table": True, "id_dropout": 0.1}
+    assert config["model"]["history"] == {
+        "encoder": {"name": "mean"},
+        "share_item_table": True,
+        "id_dropout": 0.1,
+        "content_features": False,
+    }
     assert config["train"]["batch_size"] == 256
     assert tiny_run.config.model_dump(mode="json", exclude_none=True) == config
 

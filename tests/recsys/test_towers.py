@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from recsys.config import ModelConfig
+from recsys.errors import ConfigError
 from recsys.schema import Feature, Schema
 from recsys.towers import Towers, build_towers
 
@@ -191,3 +192,58 @@ def test_without_histories_the_query_tower_has_no_such_input() -> None:
     schema = SCHEMA.model_copy(update={"history_length": 0})
     towers = build_towers(schema, ModelConfig(embedding_dim=3))
     assert towers.query_inputs == ["user_id", "segment"]
+
+
+CATALOGUE = {
+    "item_id": np.array([1, 2, 5, 8, 1], np.int32),
+    "genres": np.array([[4, 0, 0], [1, 4, 0], [0, 0, 0], [3, 0, 0], [2, 0, 0]], np.int32),
+}
+
+
+def test_a_history_sees_content_as_the_candidate_tower_does() -> None:
+    """Items 2 and 8; items of id 1, out of vocabulary, have no content in common."""
+    config = ModelConfig.model_validate(
+        {
+            "embedding_dim": 3,
+            "normalize": False,
+            "history": {"content_features": True},
+            "query": {"use_id": False, "content_features": False},
+        }
+    )
+    towers = build_towers(SCHEMA, config, CATALOGUE)
+    items, genres = table(towers.candidate, "item_id_embedding"), table(towers.candidate, "genres_embedding")
+    seen = [items[2] + (genres[1] + genres[4]) / 2, items[8] + genres[3], items[1]]
+    found = towers.embed_query({"history": np.array([[2, 8, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]], np.int32)})
+    np.testing.assert_allclose(found, [np.mean(seen, axis=0), items[1], np.zeros(3)], atol=1e-6)
+    sharing = {variable.ref() for variable in towers.query.trainable_variables}
+    assert sharing == {variable.ref() for variable in towers.candidate.trainable_variables}
+
+
+def test_history_length_is_an_option_up_to_the_dataset_s() -> None:
+    for wanted, length in [(2, 2), (4, 4), (9, 4), (None, 4)]:
+        towers = towers_of(history={"length": wanted})
+        assert towers.history_length == towers.query.input["history"].shape[1] == length
+
+
+@pytest.mark.parametrize("name", ["mean", "recency", "gru", "self_attention"])
+def test_every_position_is_the_query_of_the_history_that_ends_there(name: str) -> None:
+    """Through user features, hidden layers and normalization."""
+    options: dict[str, Any] = {
+        "embedding_dim": 4,
+        "history": {"encoder": {"name": name}},
+        "query": {"hidden_units": (5,)},
+    }
+    towers = towers_of(**options)
+    everywhere = towers.embed_positions(USERS).numpy()
+    assert everywhere.shape == (3, 4, 4)
+    for end in range(1, 5):
+        cut = {**USERS, "history": np.where(np.arange(4) < end, USERS["history"], 0)}
+        here = USERS["history"][:, end - 1] > 0
+        np.testing.assert_allclose(everywhere[here, end - 1], towers.embed_query(cut).numpy()[here], atol=1e-5)
+
+
+def test_without_histories_there_are_no_positions() -> None:
+    towers = build_towers(SCHEMA.model_copy(update={"history_length": 0}), ModelConfig(embedding_dim=3))
+    with pytest.raises(ConfigError) as error:
+        towers.embed_positions(USERS)
+    assert str(error.value) == ("the dataset has no histories: expected history_length above 0; prepare it again")

@@ -137,6 +137,37 @@ def test_two_replicas_train_like_one(tiny_dataset: Dataset, tmp_path: Path) -> N
         assert two["val_ndcg@20"] == pytest.approx(one["val_ndcg@20"], rel=1e-2)
 
 
+def test_two_replicas_train_on_sequences_like_one(tiny_dataset: Dataset, tmp_path: Path) -> None:
+    still = {"id_dropout": 0, "length": 7, "encoder": {"name": "self_attention", "dropout": 0}}
+    model = {"model__history": still, "model__query": {"id_dropout": 0}, "model__candidate": {"id_dropout": 0}}
+    rest = {"loss": {"name": "full_softmax"}, "train": {"examples": "sequences", "batch_size": 64, "epochs": 1}}
+    config = experiment(**model).model_dump(exclude_none=True) | rest
+    rows = []
+    for name, runtime in [("one", RuntimeConfig()), ("two", MIRRORED)]:
+        train(ExperimentConfig.model_validate(config), runtime, tiny_dataset, tmp_path / name)
+        rows += history(tmp_path / name)
+    one, two = rows
+    assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
+    assert two["val_ndcg@20"] == pytest.approx(one["val_ndcg@20"], rel=1e-2)
+
+
+def test_sequences_need_histories(tiny_dataset: Dataset, tmp_path: Path) -> None:
+    schema = tiny_dataset.schema.model_copy(update={"history_length": 0})
+    manifest = tiny_dataset.manifest.model_copy(update={"schema_": schema})
+    with pytest.raises(ConfigError) as error:
+        train(
+            experiment(train__examples="sequences"),
+            RuntimeConfig(),
+            Dataset(tiny_dataset.path, manifest),
+            tmp_path / "run",
+        )
+    assert str(error.value) == (
+        "train.examples = 'sequences' needs histories: expected a dataset with history_length above 0; "
+        "prepare it again, or train on interactions"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_fresh_process_trains_on_two_logical_cpus(tiny_dataset: Dataset, tmp_path: Path) -> None:
     """As `recsys train` does: nothing has used TensorFlow before. Progress goes to stderr in plain lines."""
     program = (

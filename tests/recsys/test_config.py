@@ -1,0 +1,67 @@
+"""Components that are chosen by name, and options that would change nothing."""
+
+from pathlib import Path
+
+import pytest
+
+from recsys.config import (
+    ExperimentConfig,
+    FullLossConfig,
+    GruEncoder,
+    InBatchLossConfig,
+    MeanEncoder,
+    RecencyEncoder,
+    SelfAttentionEncoder,
+)
+from recsys.errors import ConfigError
+from recsys.toml_config import load_toml
+
+
+def load(folder: Path, text: str, *overrides: str) -> ExperimentConfig:
+    (folder / "config.toml").write_text(text)
+    return load_toml(ExperimentConfig, folder / "config.toml", overrides)
+
+
+@pytest.mark.parametrize(
+    ("text", "encoder"),
+    [
+        ("", MeanEncoder()),
+        ('name = "recency"\nhalf_life = 3', RecencyEncoder(half_life=3)),
+        ('name = "gru"\ndropout = 0.5', GruEncoder(dropout=0.5)),
+        ('name = "self_attention"\nheads = 4', SelfAttentionEncoder(heads=4)),
+    ],
+)
+def test_an_encoder_is_chosen_by_its_name(tmp_path: Path, text: str, encoder: object) -> None:
+    text = f"[model.history.encoder]\n{text}" if text else ""
+    assert load(tmp_path, text).model.history.encoder == encoder
+
+
+def test_a_loss_is_chosen_by_its_name_or_is_the_in_batch_softmax(tmp_path: Path) -> None:
+    assert load(tmp_path, "").loss == InBatchLossConfig()
+    assert load(tmp_path, "[loss]\ntemperature = 0.5").loss == InBatchLossConfig(temperature=0.5)
+    text = '[loss]\nname = "full_softmax"\ntemperature = 0.5'
+    assert load(tmp_path, text).loss == FullLossConfig(temperature=0.5)
+    assert load(tmp_path, "", "loss.name=full_softmax").loss == FullLossConfig()
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("model.history.encoder={name = 'mean', dropout = 0.1}", "model.history.encoder.dropout"),
+        ("model.history.encoder={name = 'gru', heads = 2}", "model.history.encoder.heads"),
+        ("loss={name = 'full_softmax', log_q = true}", "loss.log_q"),
+    ],
+)
+def test_an_option_of_another_component_is_refused(tmp_path: Path, override: str, key: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path, "", override)
+    expected = f"{tmp_path}/config.toml: {key}: unknown key, remove it or correct its spelling"
+    assert str(error.value) == expected
+
+
+def test_heads_divide_the_embedding(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path, "[model]\nembedding_dim = 10\nhistory.encoder = {name = 'self_attention', heads = 4}")
+    assert str(error.value) == (
+        f"{tmp_path}/config.toml: model: history.encoder.heads = 4 must divide embedding_dim = 10"
+    )
