@@ -22,7 +22,7 @@ quickstart: $(READY)
 	$(BIN)/recsys quickstart
 
 test: $(READY)
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 check: $(READY)
 	$(BIN)/ruff check .

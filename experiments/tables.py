@@ -1,20 +1,27 @@
 """Prints results as tables that a person reads."""
 
+import sys
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from recsys.metrics import NAMES
+from recsys import beyond_accuracy, metrics
 from recsys.schema import Manifest
 
 _WITH_INTERVAL = ("recall", "ndcg")
+_OF_SLICES = "ndcg"
+_WIDTH_OF_FILES = 130
 _LEAKS = ("future_in_train", "validation_pairs_in_train", "test_pairs_in_train", "users_with_ties_across_cuts")
 
 
 def stdout() -> Console:
-    """A console that prints titles and ids as they are, whatever brackets and colons they hold."""
-    return Console(markup=False, emoji=False, highlight=False)
+    """A console that prints titles and ids as they are, whatever brackets and colons they hold.
+
+    Where it is no terminal, lines are wide enough for every table.
+    """
+    width = None if sys.stdout.isatty() else _WIDTH_OF_FILES
+    return Console(markup=False, emoji=False, highlight=False, width=width)
 
 
 def print_dataset(console: Console, manifest: Manifest) -> None:
@@ -44,7 +51,7 @@ def _counted(counts: dict[str, int]) -> str:
 
 
 def print_evaluation(console: Console, result: dict[str, Any]) -> None:
-    """Prints each protocol's rows at every k, and at the largest k its slices."""
+    """Prints each protocol's rows at every k, and at the largest k what is recommended, and the slices."""
     for protocol, part in result["protocols"].items():
         console.print(
             f"\n{result['split']} split, {protocol} protocol: {part['queries']:,} queries of {part['users']:,} users, "
@@ -52,41 +59,45 @@ def print_evaluation(console: Console, result: dict[str, Any]) -> None:
         )
         for k in result["ks"]:
             console.print()
-            console.print(_rows_table(part["rows"], k))
+            console.print(_rows_table(part["rows"], metrics.NAMES, k))
+        console.print()
+        console.print(_rows_table(part["rows"], beyond_accuracy.NAMES, result["ks"][-1]))
         console.print()
         console.print(_slices_table(part["slices"], result["ks"][-1]))
+    for name, reason in result["skipped"].items():
+        console.print(f"\n{name} left out: {reason}")
 
 
-def _rows_table(rows: dict[str, dict[str, Any]], k: int) -> Table:
+def _rows_table(rows: dict[str, dict[str, Any]], names: tuple[str, ...], k: int) -> Table:
     table = _plain_table()
     table.add_column(f"k = {k}", no_wrap=True)
-    for metric in (*NAMES, "coverage"):
-        table.add_column(metric, justify="right")
+    for name in names:
+        table.add_column(name.replace("_", " "), justify="right")
     for label, figures in rows.items():
-        table.add_row(label, *(_figure(figures[f"{metric}@{k}"], metric) for metric in (*NAMES, "coverage")))
+        table.add_row(label, *(_figure(figures[f"{name}@{k}"], name) for name in names))
     return table
 
 
 def _slices_table(slices: dict[str, dict[str, Any]], k: int) -> Table:
     table = _plain_table()
-    table.add_column(f"recall@{k} ndcg@{k}", no_wrap=True)
+    table.add_column(f"{_OF_SLICES}@{k}", no_wrap=True)
     table.add_column("queries", justify="right")
     labels = [label for label in next(iter(slices.values()))["rows"] if label != "random"]  # chance knows no slices
     for label in labels:
         table.add_column(label, justify="right")
     for name, piece in slices.items():
-        rows = (piece["rows"][label] for label in labels)
-        table.add_row(
-            name, f"{piece['queries']:,}", *(f"{row[f'recall@{k}']:.3f} {row[f'ndcg@{k}']:.3f}" for row in rows)
-        )
+        figures = (piece["rows"][label][f"{_OF_SLICES}@{k}"] for label in labels)
+        table.add_row(name, f"{piece['queries']:,}", *(f"{figure:.4f}" for figure in figures))
     return table
 
 
-def _figure(value: Any, metric: str) -> str:
+def _figure(value: Any, name: str) -> str:
+    if value is None:
+        return "–"
     if not isinstance(value, dict):
         return f"{value:.3f}"
-    if metric not in _WITH_INTERVAL:
-        return f"{value['mean']:.3f}"
+    if name not in _WITH_INTERVAL:
+        return f"{value['mean']:.4f}"
     return f"{value['mean']:.4f} ±{(value['high'] - value['low']) / 2:.4f}"
 
 

@@ -185,12 +185,18 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="A directory made by `recsys train`.")],
     split: Annotated[str, typer.Option(help="validation or test.")] = "test",
     k: Annotated[str, typer.Option("--k", help="Depths, for example 10,20.")] = "10,20",
+    slice_by: Annotated[
+        list[str] | None,
+        typer.Option(help="Also show parts by this categorical feature of users or items; may be repeated."),
+    ] = None,
     as_json: _JsonOption = False,
     dataset: _DatasetOption = None,
 ) -> None:
-    """Ranks the whole catalogue for every held-out query, beside popularity and chance.
+    """Ranks the whole catalogue for every held-out query, beside popularity, item-kNN, EASE^R and chance.
 
     Example: recsys evaluate runs/ml-small --split test --k 10,20 --json
+
+    Example: recsys evaluate runs/ml-small --slice-by genres
     """
     if split not in ("validation", "test"):
         raise ConfigError(f"--split {split}: expected validation or test")
@@ -199,7 +205,7 @@ def evaluate(
     from experiments.tables import print_evaluation, stdout
     from recsys.run import open_run
 
-    result = evaluate_run(open_run(run, dataset), split, depths)
+    result = evaluate_run(open_run(run, dataset), split, depths, tuple(slice_by or ()))
     if as_json:
         print(json.dumps(result, indent=2))
     else:

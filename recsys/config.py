@@ -244,7 +244,7 @@ class TrainConfig(Frozen):
     batch_size: int = Field(default=1024, ge=2)
     epochs: int = Field(default=20, ge=1)
     patience: int = Field(default=3, ge=1)
-    validation_metric: str = Field(default="ndcg@20", pattern=r"^(recall|ndcg|hit_rate|mrr)@[1-9]\d*$")
+    validation_metric: str = Field(default="ndcg@20", pattern=r"^(recall|ndcg|hit_rate|mrr|map|precision)@[1-9]\d*$")
     max_validation_queries: int = Field(default=10_000, ge=1)
     seed: int = Field(default=0, ge=0, lt=2**32)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
@@ -42,13 +43,21 @@ class Dataset:
 
     @cached_property
     def items(self) -> pa.Table:
-        """The catalogue, a row per candidate: `item`, `train_count`, encoded features, `show_…` columns."""
-        return self._read(self.manifest.items.name)
+        """The catalogue, a row per candidate: `item`, `train_count`, encoded features, `show_…` columns.
+
+        Raises:
+          DatasetError: an item comes twice, or the table cannot be read.
+        """
+        return self._read_entities(self.manifest.items.name, "item")
 
     @cached_property
     def users(self) -> pa.Table:
-        """A row per user: `user` and encoded features."""
-        return self._read(self.manifest.users.name)
+        """A row per user: `user` and encoded features.
+
+        Raises:
+          DatasetError: a user comes twice, or the table cannot be read.
+        """
+        return self._read_entities(self.manifest.users.name, "user")
 
     @cached_property
     def item_features(self) -> Features:
@@ -80,6 +89,16 @@ class Dataset:
             if not path.is_file():
                 raise DatasetError(f"{path} is missing: expected the shards that manifest.json lists; prepare it again")
         return paths
+
+    def _read_entities(self, name: str, kind: str) -> pa.Table:
+        table = self._read(name)
+        counts = pc.value_counts(table[kind])
+        if len(counts) < len(table):
+            twice = next(entry["values"] for entry in counts if entry["counts"].as_py() > 1)
+            raise DatasetError(
+                f"{self.path / name} holds the {kind} {twice} twice: expected each once; prepare it again"
+            )
+        return table
 
     def _read(self, name: str) -> pa.Table:
         try:

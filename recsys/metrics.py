@@ -49,11 +49,29 @@ def ndcg(hits: Hits, num_relevant: Int64s) -> Floats:
     return np.asarray((hits * discount).sum(axis=1) / ideal)
 
 
+def precision(hits: Hits, num_relevant: Int64s) -> Floats:
+    """The share of the first k places that hold a relevant candidate; places that stay empty count too."""
+    del num_relevant
+    return np.asarray(hits.mean(axis=1))
+
+
+def average_precision(hits: Hits, num_relevant: Int64s) -> Floats:
+    """Σ precision@rank over the ranks ≤ k of relevant candidates, divided by the number of relevant candidates.
+
+    Its mean over queries is MAP. The divisor is not cut at k, so with more than k relevant candidates it stays below 1.
+    Source: Buckley and Voorhees, "Evaluating evaluation measure stability", 2000; `map_cut` of trec_eval.
+    """
+    precision_at_rank = np.cumsum(hits, axis=1) / np.arange(1, hits.shape[1] + 1)
+    return np.asarray((hits * precision_at_rank).sum(axis=1) / num_relevant)
+
+
 _METRICS: dict[str, Callable[[Hits, Int64s], Floats]] = {
     "recall": recall,
     "ndcg": ndcg,
     "hit_rate": hit_rate,
     "mrr": mrr,
+    "map": average_precision,
+    "precision": precision,
 }
 NAMES = tuple(_METRICS)
 
@@ -76,16 +94,6 @@ def per_query(name: str, hits: Hits, num_relevant: Int64s) -> Floats:
     return _METRICS[metric](hits[:, :k], num_relevant)
 
 
-def coverage(ranked: npt.NDArray[np.int32], num_items: int) -> float:
-    """The share of the catalogue that is recommended to anybody.
-
-    Args:
-      ranked: [num_queries, k] int32 item rows, -1 where there was none.
-      num_items: candidates in the catalogue.
-    """
-    return len(np.unique(ranked[ranked >= 0])) / num_items
-
-
 def bootstrap_interval(
     values: Floats, clusters: npt.NDArray[np.int32], seed: int, resamples: int = 1000
 ) -> tuple[Floats, Floats]:
@@ -99,6 +107,9 @@ def bootstrap_interval(
 
     Returns:
       Lower and upper bounds, [num_metrics] float64 each.
+
+    Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13; of clusters, Davison and
+    Hinkley, "Bootstrap Methods and their Application", 1997.
     """
     rng = np.random.default_rng(seed)
     _, cluster = np.unique(clusters, return_inverse=True)

@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+# Test workers share the processors; TensorFlow's threads would wait for each other. Inherited by what tests start.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+
 import pandas as pd
 import pytest
 import tensorflow as tf

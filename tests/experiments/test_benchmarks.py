@@ -3,13 +3,18 @@
 import functools
 import json
 import sys
+from collections.abc import Sequence
 
 import pytest
 
+from experiments.benchmarks import evaluate as evaluate_benchmark
 from experiments.benchmarks import harness, train_step, vocabulary_growth
 from experiments.benchmarks import input as input_benchmark
 from experiments.benchmarks.harness import Pairs, Report, pairs_table, row, time_pairs
 from recsys.cli import main
+from recsys.evaluation import Outcome, Scorer, evaluate
+from recsys.metrics import split_name
+from recsys.queries import Queries
 
 
 class Clock:
@@ -116,6 +121,29 @@ def test_growth_is_of_each_optimizer_and_the_highest_counts() -> None:
     report = vocabulary_growth.measure(rows=20_000, num_steps=2, repeats=1)
     assert set(report.cases) == {"adagrad", "adam"}
     assert report.ratio == max(report.cases.values())
+
+
+def test_the_evaluation_benchmark_compares_equal_figures(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = functools.partial(evaluate_benchmark.measure, users=300, items=500, repeats=1)
+    monkeypatch.setattr(evaluate_benchmark, "measure", small)
+    assert command(monkeypatch, "bench", "evaluate") == 0
+    *table, last = capsys.readouterr().out.splitlines()
+    result = json.loads(last)
+    assert result["bench"] == "evaluate"
+    assert list(result["cases"]) == ["factorized_top_k"]
+    assert {"batches of 4,096", "BruteForce"} <= {line.split("  ")[0] for line in table}
+
+
+def test_figures_that_differ_from_factorized_top_k_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate_benchmark, "evaluate", one_rank_too_deep)
+    with pytest.raises(RuntimeError, match=r"^FactorizedTopK finds .*: expected .*, as we do$"):
+        evaluate_benchmark.measure(users=300, items=500, repeats=1)
+
+
+def one_rank_too_deep(scorer: Scorer, queries: Queries, names: Sequence[str]) -> Outcome:
+    return evaluate(scorer, queries, [f"recall@{split_name(name)[1] + 1}" for name in names])
 
 
 def test_an_unknown_benchmark_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,7 +31,7 @@ def outputs(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     for verb, arguments in readme_commands().items():
         arguments = [str(real_data / "movielens") if a == "../shared/data/movielens" else a for a in arguments]
         if verb == "train":
-            arguments += ["--set", f"train.epochs={EPOCHS}"]
+            arguments += ["--set", f"train.epochs={EPOCHS}", "--set", "train.max_validation_queries=2000"]
         command = [sys.executable, "-m", "recsys.cli", *arguments]
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{verb}: {done.stderr[-2000:]}"

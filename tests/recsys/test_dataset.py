@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -115,3 +116,14 @@ def test_a_table_with_a_damaged_page_is_refused(copy: Path) -> None:
         _ = open_dataset(copy).users
     assert str(error.value).startswith(f"{table} cannot be read (")
     assert str(error.value).endswith("); prepare the dataset again")
+
+
+@pytest.mark.parametrize(("folder", "kind"), [("items", "item"), ("users", "user")])
+def test_an_id_that_comes_twice_is_refused(copy: Path, folder: str, kind: str) -> None:
+    file = copy / folder / f"{folder}.parquet"
+    table = pq.read_table(file)
+    twice = table[kind][5].as_py()
+    pq.write_table(pa.concat_tables([table.slice(0, 20), table.slice(5, 1), table.slice(20)]), file)
+    with pytest.raises(DatasetError) as error:
+        getattr(open_dataset(copy), folder)
+    assert str(error.value) == f"{file} holds the {kind} {twice} twice: expected each once; prepare it again"

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ import tensorflow as tf
 from recsys.config import ModelConfig
 from recsys.dataset import Dataset
 from recsys.errors import RequestError
-from recsys.evaluation import TwoTowerScorer, evaluate, rank, summarize
+from recsys.evaluation import TwoTowerScorer, evaluate, evaluate_rankings, rank, summarize
 from recsys.interactions import load_interactions
 from recsys.queries import Queries, make_queries
 from recsys.towers import build_towers
@@ -93,22 +94,80 @@ def test_metrics_match_brute_force() -> None:
         ndcg.append(sum(gains) / sum(1 / math.log2(position + 2) for position in range(len(relevant))))
     np.testing.assert_allclose(outcome.values, np.stack([recall, ndcg, first], axis=1))
     assert outcome.mean("ndcg@7") == pytest.approx(np.mean(ndcg))
-    assert outcome.coverage == {
-        k: len({item for row in ranked for item in row[:k] if item >= 0}) / NUM_ITEMS for k in (1, 5, 7)
-    }
+    assert outcome.ranked.tolist() == ranked
 
 
-def test_a_summary_has_means_intervals_and_coverage() -> None:
+def test_a_summary_has_means_intervals_and_what_is_recommended() -> None:
     queries, table = random_queries(), score_table()
     outcome = evaluate(from_table(table), queries, ["recall@5", "ndcg@7"])
-    summary = summarize(outcome, queries, seed=0)
-    assert set(summary) == {"recall@5", "ndcg@7", "coverage@5", "coverage@7"}
+    summary = summarize(outcome, queries, np.arange(NUM_ITEMS), seed=0)
+    catalogue = {f"{name}@{k}" for name in ("coverage", "gini", "novelty", "popularity_lift") for k in (5, 7)}
+    assert set(summary) == {"recall@5", "ndcg@7"} | catalogue
     for number, name in enumerate(["recall@5", "ndcg@7"]):
         row = summary[name]
+        assert isinstance(row, dict)
         assert set(row) == {"mean", "low", "high"}
         assert row["mean"] == pytest.approx(outcome.values[:, number].mean())
         assert row["low"] < row["mean"] < row["high"]
-    assert summary["coverage@5"] == outcome.coverage[5]
+    ranked = full_sort(table, queries, 5)
+    assert summary["coverage@5"] == len({item for row in ranked for item in row}) / NUM_ITEMS
+    bits = [math.log2(NUM_ITEMS * (NUM_ITEMS - 1) / 2 / max(item, 1)) for row in ranked for item in row]
+    assert summary["novelty@5"] == pytest.approx(np.mean(bits))
+
+
+def test_a_ranking_that_holds_an_item_twice_is_refused() -> None:
+    queries = random_queries()
+    ranked = np.tile(np.array([3, 1, 2, -1, -1], np.int32), (NUM_QUERIES, 1))
+    assert evaluate_rankings(ranked, queries, ["recall@5"]).ranked is ranked
+    ranked[77] = [5, 9, 5, 1, -1]
+    with pytest.raises(RequestError) as error:
+        evaluate_rankings(ranked, queries, ["recall@5"])
+    assert str(error.value) == "the ranking of query 77 holds an item twice: expected each at most once"
+
+
+def test_an_item_that_is_relevant_twice_is_refused() -> None:
+    queries = random_queries()
+    twice = replace(
+        queries,
+        relevant_query=np.append(queries.relevant_query, 400),
+        relevant_item=np.append(queries.relevant_item, queries.relevant_item[queries.relevant_query == 400][:1]),
+    )
+    with pytest.raises(RequestError) as error:
+        evaluate(from_table(score_table()), twice, ["recall@5"])
+    assert str(error.value) == "query 400 has an item twice among the relevant ones: expected each once"
+
+
+def test_scores_of_another_catalogue_are_refused() -> None:
+    with pytest.raises(RequestError) as error:
+        rank(from_table(score_table()[:, 1:]), random_queries(), 5)
+    assert str(error.value) == (
+        "the scores of queries 0 to 511 are of shape [512, 29]: expected [512, 30], one for each candidate of the "
+        "catalogue"
+    )
+
+
+def test_scores_that_are_no_numbers_are_refused() -> None:
+    table = score_table()
+    table[700, 29] = np.nan  # never seen
+    with pytest.raises(RequestError) as error:
+        rank(from_table(table), random_queries(), 5)
+    assert str(error.value) == "scores of queries 512 to 1023 are NaN: expected numbers; has training diverged?"
+
+
+def test_candidates_with_one_embedding_are_told_apart() -> None:
+    """By score alone, each of three equal candidates would be found at rank 1."""
+    queries = Queries(
+        user_row=np.arange(3, dtype=np.int32),
+        seen_start=np.zeros(3, np.int64),
+        seen_end=np.zeros(3, np.int64),
+        relevant_query=np.arange(3),
+        relevant_item=np.arange(3, dtype=np.int32),
+        items=np.zeros(0, np.int32),
+        num_items=3,
+        num_repeats=0,
+    )
+    outcome = evaluate(from_table(np.ones((3, 3), np.float32)), queries, ["recall@1", "mrr@3"])
+    assert outcome.values.tolist() == [[1, 1], [0, 1 / 2], [0, 1 / 3]]
 
 
 def test_scoring_everything_alike_earns_no_more_than_chance(tiny_dataset: Dataset) -> None:

@@ -40,16 +40,25 @@ def test_only_the_first_k_ranks_count() -> None:
     np.testing.assert_allclose(metrics.per_query("recall@2", HITS, NUM_RELEVANT), [1 / 3, 0])
 
 
-def test_coverage_ignores_empty_places() -> None:
-    assert metrics.coverage(np.array([[4, 2], [2, -1]], np.int32), num_items=8) == 2 / 8
+def test_precision_counts_empty_places_too() -> None:
+    np.testing.assert_allclose(metrics.per_query("precision@4", HITS, NUM_RELEVANT), [2 / 4, 0])
 
 
-@pytest.mark.parametrize("name", ["recall", "recall@0", "precision@10", "ndcg@x"])
+def test_map_averages_precision_over_all_relevant() -> None:
+    """Precision 1/1 and 2/3 at the hits, of three relevant ones."""
+    np.testing.assert_allclose(metrics.per_query("map@4", HITS, NUM_RELEVANT), [(1 + 2 / 3) / 3, 0])
+
+
+def test_map_is_cut_at_k_but_its_divisor_is_not() -> None:
+    np.testing.assert_allclose(metrics.per_query("map@2", np.array([[True, True]]), np.array([9])), [2 / 9])
+
+
+@pytest.mark.parametrize("name", ["recall", "recall@0", "auc@10", "ndcg@x"])
 def test_an_unknown_metric_is_refused(name: str) -> None:
     with pytest.raises(ConfigError) as error:
         metrics.split_name(name)
-    expected = f"metric {name!r}: expected one of recall, ndcg, hit_rate, mrr, then @k, for example recall@20"
-    assert str(error.value) == expected
+    known = "recall, ndcg, hit_rate, mrr, map, precision"
+    assert str(error.value) == f"metric {name!r}: expected one of {known}, then @k, for example recall@20"
 
 
 def test_bootstrap_of_one_value_per_cluster_matches_the_normal_approximation() -> None:

@@ -87,7 +87,9 @@ def test_training_learns(tiny_run: Run) -> None:
 @pytest.mark.parametrize("patience", [2, 50])
 def test_the_best_epoch_is_kept(tiny_dataset: Dataset, tmp_path: Path, patience: int) -> None:
     """At this rate it overfits. Whether patience ends training or the number of epochs does, the best one is kept."""
-    config = experiment(train__epochs=16, train__patience=patience, optimizer__adagrad={"learning_rate": 1.0})
+    config = experiment(
+        train__epochs=16, train__patience=patience, train__batch_size=64, optimizer__adagrad={"learning_rate": 1.0}
+    )
     towers = train(config, RuntimeConfig(), tiny_dataset, tmp_path / "run")
     validation = [row["val_ndcg@20"] for row in history(tmp_path / "run")]
     best = int(np.argmax(validation))

@@ -1,12 +1,12 @@
-"""Rankings that a model has to beat: popularity, popularity of late, chance."""
+"""Popularity, and popularity of late."""
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from experiments.baselines.past import items_before
 from recsys.interactions import Interactions
 from recsys.queries import Queries
-from recsys.schema import SPLITS
 
 # Chosen by validation on MovieLens latest-small among 0.005 … 0.4.
 RECENT_FRACTION = 0.2
@@ -24,31 +24,13 @@ class PopularityScorer:
         return tf.repeat(self._scores[tf.newaxis], stop - start, axis=0)
 
 
-class RandomScorer:
-    """Scores drawn anew for each query, the same for one seed."""
-
-    def __init__(self, seed: int) -> None:
-        """Takes the seed."""
-        self._seed = seed
-
-    def __call__(self, queries: Queries, start: int, stop: int) -> tf.Tensor:
-        """Returns [stop - start, num_items] float32."""
-        return tf.random.stateless_uniform([stop - start, queries.num_items], [self._seed, start])
-
-
 def popularity(interactions: Interactions, split: str) -> PopularityScorer:
     """Counts all interactions before `split`: train, and for test validation too, which the model never learns from."""
-    return PopularityScorer(np.bincount(_items_before(interactions, split), minlength=interactions.num_items))
+    return PopularityScorer(np.bincount(items_before(interactions, split), minlength=interactions.num_items))
 
 
 def recent_popularity(interactions: Interactions, split: str, fraction: float = RECENT_FRACTION) -> PopularityScorer:
     """Counts the latest `fraction` of the interactions before `split`."""
-    items = _items_before(interactions, split)
+    items = items_before(interactions, split)
     recent = items[len(items) - max(1, round(fraction * len(items))) :]
     return PopularityScorer(np.bincount(recent, minlength=interactions.num_items))
-
-
-def _items_before(interactions: Interactions, split: str) -> npt.NDArray[np.int32]:
-    """Item rows of the interactions before a split, oldest first."""
-    before = np.flatnonzero(interactions.split < SPLITS.index(split))
-    return interactions.item_row[before[np.argsort(interactions.timestamp[before], kind="stable")]]
