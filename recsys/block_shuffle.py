@@ -12,8 +12,17 @@ WINDOW_BLOCKS = 1024
 
 def epoch_seed(seed: int, worker: int) -> tf.data.Dataset:
     """Yields once what the order of an epoch follows from, a scalar int64: another one at each iteration."""
+    return tf.data.Dataset.random(_own_seed(seed, worker), rerandomize_each_iteration=True).take(1)
+
+
+def epoch_seeds(seed: int, worker: int, first_epoch: int) -> tf.data.Dataset:
+    """Yields what the orders of epochs follow from, a scalar int64 each, without end, from `first_epoch` on."""
+    return tf.data.Dataset.random(_own_seed(seed, worker)).skip(first_epoch)
+
+
+def _own_seed(seed: int, worker: int) -> int:
     (own,) = np.random.SeedSequence([seed, worker]).generate_state(1)
-    return tf.data.Dataset.random(own, rerandomize_each_iteration=True).take(1)
+    return int(own)
 
 
 def shuffled_windows(paths: Sequence[str], seed: tf.Tensor) -> tf.data.Dataset:

@@ -160,6 +160,9 @@ def train(
         Path | None, typer.Option(help="Where to run, for example experiments/runtimes/mirrored.toml.")
     ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override a key: train.batch_size=4096.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with --out after its last epoch, if it was begun and not finished.")
+    ] = False,
 ) -> None:
     """Trains the two towers and keeps the epoch that validates best.
 
@@ -172,11 +175,12 @@ def train(
 
     experiment = load_toml(ExperimentConfig, config, tuple(set_ or ()))
     where = RuntimeConfig() if runtime is None else load_toml(RuntimeConfig, runtime)
-    refuse_existing(out)
+    if not resume:
+        refuse_existing(out)
     opened = open_dataset(dataset)
     from recsys.training import train as run
 
-    run(experiment, where, opened, out)
+    run(experiment, where, opened, out, resume)
     print(out)
 
 

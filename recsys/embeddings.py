@@ -83,7 +83,7 @@ class ItemContent(tf.keras.layers.Layer):
         return tf.gather(self.values, ids)
 
 
-class IdDropout(tf.keras.layers.Layer):
+class IdDropout(tf.keras.__internal__.layers.BaseRandomLayer):
     """Makes ids out-of-vocabulary at random in training, so that the rows of unknown values learn what to say.
 
     A dropped id becomes one of the ids 1 … `num_oov`; padding stays.
@@ -99,6 +99,7 @@ class IdDropout(tf.keras.layers.Layer):
         """Returns ids of the same shape; unchanged outside of training."""
         if not training or self._rate == 0:
             return ids
-        drop = (tf.random.uniform(tf.shape(ids)) < self._rate) & (ids != PADDING_ID)
-        unknown = tf.random.uniform(tf.shape(ids), 1, 1 + self._num_oov, dtype=ids.dtype)
+        draw, shape = self._random_generator.random_uniform, tf.shape(ids)
+        drop = (draw(shape) < self._rate) & (ids != PADDING_ID)
+        unknown = draw(shape, 1, 1 + self._num_oov, dtype=ids.dtype)
         return tf.where(drop, unknown, ids)

@@ -25,6 +25,10 @@ class RunError(RecsysError):
     """A RUN directory is missing, unfinished or belongs to another dataset."""
 
 
+class TrainingError(RecsysError):
+    """Training went astray: the loss is no finite number."""
+
+
 class BundleError(RecsysError):
     """A bundle is missing, damaged or was made by other versions."""
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from recsys.block_shuffle import epoch_seed, in_random_order, shuffled_windows
+from recsys.block_shuffle import epoch_seed, epoch_seeds, in_random_order, shuffled_windows
 from recsys.blocks import decode_rows, decode_windows, take_history
 from recsys.dataset import Dataset
 from recsys.errors import ConfigError, DatasetError
@@ -81,8 +81,12 @@ def training_feed(
     seed: int,
     features: Collection[str] | None = None,
     history_length: int | None = None,
+    first_epoch: int = 0,
 ) -> Feed:
     """Distributes `training_batches` over a strategy's replicas, without end.
+
+    The order of an epoch follows from the seed and its number: from `first_epoch` on, the batches are those that come
+    there in a feed from the start.
 
     Raises:
       DatasetError, ConfigError: as `training_batches`.
@@ -90,6 +94,7 @@ def training_feed(
     return distributed_feed(
         strategy,
         seed,
+        first_epoch,
         lambda context: _share(context, dataset, batch_size),
         lambda share: _epoch_function(dataset, share, features, history_length),
     )
@@ -98,6 +103,7 @@ def training_feed(
 def distributed_feed(
     strategy: tf.distribute.Strategy,
     seed: int,
+    first_epoch: int,
     share_of_worker: Callable[[tf.distribute.InputContext], "Share"],
     epoch_of_share: Callable[["Share"], EpochFunction],
 ) -> Feed:
@@ -111,7 +117,8 @@ def distributed_feed(
     def per_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
         share = share_of_worker(context)
         steps.append(share.num_steps)
-        return epoch_seed(seed, share.worker).flat_map(epoch_of_share(share)).repeat().prefetch(tf.data.AUTOTUNE)
+        seeds = epoch_seeds(seed, share.worker, first_epoch)
+        return seeds.flat_map(epoch_of_share(share)).prefetch(tf.data.AUTOTUNE)
 
     return Feed(strategy.distribute_datasets_from_function(per_worker), steps[0])
 

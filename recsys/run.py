@@ -16,7 +16,7 @@ from recsys.config import ExperimentConfig, RuntimeConfig
 from recsys.dataset import Dataset, open_dataset
 from recsys.errors import RunError
 from recsys.schema import Frozen
-from recsys.toml_config import load_toml
+from recsys.toml_config import flat, load_toml
 from recsys.towers import Towers, build_towers
 
 _TOOLS = ("numpy", "recsys", "scann", "tensorflow", "tensorflow-recommenders", "tf-keras")
@@ -89,6 +89,27 @@ def start_run(
         write_json(folder / "environment.json", environment.model_dump(mode="json"))
 
 
+def require_same_beginning(path: Path, config: ExperimentConfig, runtime: RuntimeConfig, dataset: Dataset) -> None:
+    """Refuses to go on with what was begun otherwise.
+
+    Raises:
+      RunError: the run is finished or no run, or had another configuration, runtime or dataset.
+    """
+    environment = _read_environment(path)
+    if (path / "model").is_dir():
+        raise RunError(f"{path} is finished: expected an unfinished run to resume; choose another directory")
+    begun = flat(load_toml(ExperimentConfig, path / "config.toml").model_dump(mode="json"))
+    begun |= {"dataset": environment.dataset_sha256[:12], **flat({"runtime": environment.runtime.model_dump()})}
+    asked = flat(config.model_dump(mode="json"))
+    asked |= {"dataset": dataset.fingerprint[:12], **flat({"runtime": runtime.model_dump()})}
+    for key in sorted(begun.keys() | asked.keys()):
+        if begun.get(key) != asked.get(key):
+            raise RunError(
+                f"{path} was begun with {key} = {begun.get(key)}: received {asked.get(key)}; "
+                "resume it with what it was begun with, or choose another directory"
+            )
+
+
 def save_towers(path: Path, towers: Towers) -> None:
     """Writes `model/`, which marks the run as finished."""
     with new_directory(path / "model") as folder:
@@ -108,7 +129,7 @@ def open_run(path: Path, dataset_path: Path | None = None) -> Run:
     """
     environment = _read_environment(path)
     if not (path / "model").is_dir():
-        raise RunError(f"{path} is unfinished: it has no model/; remove it and train again")
+        raise RunError(f"{path} is unfinished: it has no model/; finish it with `recsys train … --resume`")
     dataset = open_dataset(Path(environment.dataset) if dataset_path is None else dataset_path)
     if dataset.fingerprint != environment.dataset_sha256:
         raise RunError(
@@ -120,7 +141,7 @@ def open_run(path: Path, dataset_path: Path | None = None) -> Run:
     try:
         weights = _checkpoint(towers).read(str(path / "model" / _WEIGHTS))
         weights.assert_existing_objects_matched().expect_partial()
-    except (AssertionError, ValueError, tf.errors.OpError) as error:
+    except (AssertionError, IndexError, ValueError, tf.errors.OpError) as error:
         reason = str(error).strip().splitlines()[0]
         raise RunError(f"{path / 'model'} is damaged or of other towers ({reason}); train again") from error
     return Run(path, config, dataset, towers)

@@ -63,6 +63,7 @@ def sequence_feed(
     length: int,
     seed: int,
     features: Collection[str] | None = None,
+    first_epoch: int = 0,
 ) -> Feed:
     """Distributes `training_sequences`, as `recsys.input_pipeline.training_feed` does `training_batches`.
 
@@ -72,6 +73,7 @@ def sequence_feed(
     return distributed_feed(
         strategy,
         seed,
+        first_epoch,
         lambda context: _share(context, dataset, batch_size, length),
         lambda share: _epoch_function(dataset, share, length, features),
     )

@@ -58,6 +58,14 @@ def parse(model: type[Model], values: dict[str, Any], origin: str) -> Model:
         raise ConfigError(f"{origin}: {wrong}") from error
 
 
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns what nested tables hold, by dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
+
+
 def _describe(detail: Any, values: dict[str, Any]) -> str:
     name = ".".join(_written(detail["loc"], values, detail["type"] == "missing")) or "the file"
     if detail["type"] == "extra_forbidden":

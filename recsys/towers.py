@@ -13,6 +13,9 @@ from recsys.errors import ConfigError
 from recsys.history_encoders import make_history_encoder
 from recsys.schema import HISTORY, ITEM_ID, PADDING_ID, Feature, Schema
 
+# Dropout layers then draw from generators, whose states can be saved.
+tf.keras.backend.experimental.enable_tf_random_generator()
+
 NO_FEATURES: Features = MappingProxyType({})  # type: ignore[assignment]
 
 # Symbolic inputs by name, and the embeddings that are summed.
@@ -99,6 +102,13 @@ def build_towers(schema: Schema, config: ModelConfig, items: Features = NO_FEATU
     return Towers(
         tf.keras.Model(inputs, query, name="query"), candidate, tf.keras.Model(inputs, everywhere, name="positions")
     )
+
+
+def random_generators(towers: Towers) -> list[tf.random.Generator]:
+    """Returns what the towers' dropout draws from. Keras leaves these out of checkpoints."""
+    layers = {id(layer): layer for tower in (towers.query, towers.candidate) for layer in tower.submodules}
+    random = (layer for layer in layers.values() if isinstance(layer, tf.keras.__internal__.layers.BaseRandomLayer))
+    return [layer._random_generator._generator for layer in random]
 
 
 def _history_length(schema: Schema, config: ModelConfig) -> int:

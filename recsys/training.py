@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 from recsys.artifacts import refuse_existing
+from recsys.checkpoints import Checkpoints
 from recsys.config import ExperimentConfig, RuntimeConfig, TrainConfig
 from recsys.dataset import Dataset
 from recsys.distribution import device_names, make_strategy
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, TrainingError
 from recsys.evaluation import TwoTowerScorer, evaluate, require_rankable
 from recsys.input_pipeline import Feed, training_feed
 from recsys.interactions import load_interactions
@@ -17,12 +19,14 @@ from recsys.optimizers import make_optimizer
 from recsys.progress import TrainingProgress
 from recsys.queries import make_queries
 from recsys.retrieval import RetrievalModel
-from recsys.run import save_towers, start_run
+from recsys.run import require_same_beginning, save_towers, start_run
 from recsys.sequence_pipeline import sequence_feed
 from recsys.towers import Towers, build_towers
 
 
-def train(config: ExperimentConfig, runtime: RuntimeConfig, dataset: Dataset, out: Path) -> Towers:
+def train(
+    config: ExperimentConfig, runtime: RuntimeConfig, dataset: Dataset, out: Path, resume: bool = False
+) -> Towers:
     """Trains both towers and writes a RUN directory.
 
     The epoch with the best validation metric is kept. One seed gives one result on one kind of device.
@@ -32,13 +36,20 @@ def train(config: ExperimentConfig, runtime: RuntimeConfig, dataset: Dataset, ou
       runtime: where.
       dataset: what from.
       out: the RUN directory to make.
+      resume: go on with an unfinished run in `out`, if there is one, after the last epoch that it finished. The result
+        is that of a run that was never interrupted.
 
     Raises:
-      OutputExistsError: `out` exists.
+      OutputExistsError: `out` exists, and is not to be resumed.
+      RunError: what is to be resumed is finished, damaged, or was begun otherwise.
       ConfigError: the runtime cannot be had, or a tower would have no feature.
       RequestError: the validation split has no query, or the validation metric's k is beyond the catalogue.
+      TrainingError: the loss is not finite.
     """
-    refuse_existing(out)
+    if resume := resume and out.exists():
+        require_same_beginning(out, config, runtime, dataset)
+    else:
+        refuse_existing(out)
     strategy = make_strategy(runtime)
     tf.keras.utils.set_random_seed(config.train.seed)
     tf.config.experimental.enable_op_determinism()
@@ -48,41 +59,54 @@ def train(config: ExperimentConfig, runtime: RuntimeConfig, dataset: Dataset, ou
     monitored = f"val_{config.train.validation_metric}"
     feed = _feed(strategy, dataset, config.train, towers, model.features)
     with strategy.scope():
-        model.compile(optimizer=make_optimizer(config.optimizer, config.train.epochs * feed.steps_per_epoch))
+        optimizer = make_optimizer(config.optimizer, config.train.epochs * feed.steps_per_epoch)
+        optimizer.build(model.trainable_variables)
+        model.compile(optimizer=optimizer)
     validation = ValidationMetric(towers, dataset, config)
-    # Whatever can be refused has been by now: a run directory means that training began.
-    start_run(out, config, runtime, dataset, device_names(strategy))
-    model.fit(
-        feed.batches,
-        epochs=config.train.epochs,
-        steps_per_epoch=feed.steps_per_epoch,
-        verbose=0,
-        callbacks=[
-            validation,
-            TrainingProgress(config.train.epochs),
-            tf.keras.callbacks.CSVLogger(str(out / "history.csv")),
-            tf.keras.callbacks.TensorBoard(str(out / "logs"), write_graph=False),
-            tf.keras.callbacks.EarlyStopping(
-                monitored, mode="max", patience=config.train.patience, restore_best_weights=True
-            ),
-        ],
-    )
+    checkpoints = Checkpoints(out, towers, optimizer, monitored, config.train.patience)
+    if resume:
+        checkpoints.restore_last()
+        feed = _feed(strategy, dataset, config.train, towers, model.features, checkpoints.num_epochs)
+    else:
+        # Whatever can be refused has been by now: a run directory means that training began.
+        start_run(out, config, runtime, dataset, device_names(strategy))
+    if not checkpoints.is_over:
+        model.fit(
+            feed.batches,
+            initial_epoch=checkpoints.num_epochs,
+            epochs=config.train.epochs,
+            steps_per_epoch=feed.steps_per_epoch,
+            verbose=0,
+            callbacks=[
+                RequireFiniteLoss(),
+                validation,
+                TrainingProgress(config.train.epochs),
+                tf.keras.callbacks.TensorBoard(str(out / "logs"), write_graph=False),
+                checkpoints,
+            ],
+        )
+    checkpoints.restore_best()
     save_towers(out, towers)
     return towers
 
 
 def _feed(
-    strategy: tf.distribute.Strategy, dataset: Dataset, config: TrainConfig, towers: Towers, features: set[str]
+    strategy: tf.distribute.Strategy,
+    dataset: Dataset,
+    config: TrainConfig,
+    towers: Towers,
+    features: set[str],
+    first_epoch: int = 0,
 ) -> Feed:
     length = towers.history_length
     if config.examples == "interactions":
-        return training_feed(strategy, dataset, config.batch_size, config.seed, features, length)
+        return training_feed(strategy, dataset, config.batch_size, config.seed, features, length, first_epoch)
     if not length:
         raise ConfigError(
             "train.examples = 'sequences' needs histories: expected a dataset with history_length above 0; "
             "prepare it again, or train on interactions"
         )
-    return sequence_feed(strategy, dataset, config.batch_size, length, config.seed, features)
+    return sequence_feed(strategy, dataset, config.batch_size, length, config.seed, features, first_epoch)
 
 
 class ValidationMetric(tf.keras.callbacks.Callback):
@@ -103,3 +127,29 @@ class ValidationMetric(tf.keras.callbacks.Callback):
         outcome = evaluate(self._scorer, self._queries, [self._metric])
         if logs is not None:
             logs[f"val_{self._metric}"] = outcome.mean(self._metric)
+
+
+class RequireFiniteLoss(tf.keras.callbacks.Callback):
+    """Ends training with the step at which the loss stops being a finite number.
+
+    Raises:
+      TrainingError: naming the epoch and the batch in it, which the seed gives again.
+    """
+
+    def __init__(self) -> None:
+        """Begins in no epoch."""
+        super().__init__()
+        self._epoch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Notes the epoch."""
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Looks at the epoch's mean so far, which stays what it is once a loss was not finite."""
+        loss = (logs or {})["loss"]
+        if not np.isfinite(loss):
+            raise TrainingError(
+                f"the loss is {loss} at batch {batch + 1} of epoch {self._epoch + 1}: expected a finite number; "
+                "lower the learning rate, or look for extreme values in numeric features"
+            )

@@ -247,15 +247,32 @@ def test_a_batch_that_replicas_cannot_share_is_refused(dataset: Dataset, batch_s
     )
 
 
+def assert_same_batches(one: list[Batch], other: list[Batch]) -> None:
+    for ours, theirs in zip(one, other, strict=True):
+        for name, column in ours.items():
+            np.testing.assert_array_equal(column, theirs[name])
+
+
+def test_an_epoch_of_the_feed_has_each_row_once(dataset: Dataset, first_epoch: list[Batch]) -> None:
+    feed = training_feed(tf.distribute.get_strategy(), dataset, BATCH, seed=1)
+    batches = [
+        {name: value.numpy() for name, value in batch.items()} for batch in feed.batches.take(feed.steps_per_epoch)
+    ]
+    assert sorted(pairs(batches)) == sorted(pairs(first_epoch))
+
+
 def test_replicas_share_the_batches_of_one(dataset: Dataset) -> None:
-    """Also in the second epoch; shapes stay static, and a replica's part is on its device."""
+    """Also in the second epoch, and from there on; shapes stay static, and a replica's part is on its device."""
     mirrored = make_strategy(RuntimeConfig(strategy="mirrored", logical_cpus=2))
     feed = training_feed(mirrored, dataset, BATCH, seed=1, features=("history",))
-    single = training_batches(dataset, BATCH, seed=1, features=("history",)).repeat(2)
+    single = training_feed(tf.distribute.get_strategy(), dataset, BATCH, seed=1, features=("history",))
+    later = training_feed(tf.distribute.get_strategy(), dataset, BATCH, seed=1, features=("history",), first_epoch=1)
     assert feed.steps_per_epoch == -(-dataset.manifest.num_rows("train") // BATCH)
     for spec in feed.batches.element_spec["history"]._value_specs:
         assert spec.shape == (BATCH // 2, 30)
-    for _, shared, whole in zip(range(2 * feed.steps_per_epoch), feed.batches, single, strict=False):
+    epochs = [list(single.batches.take(2 * feed.steps_per_epoch)), list(later.batches.take(feed.steps_per_epoch))]
+    assert_same_batches(epochs[0][feed.steps_per_epoch :], epochs[1])
+    for shared, whole in zip(feed.batches, epochs[0], strict=False):
         parts = {name: mirrored.experimental_local_results(value) for name, value in shared.items()}
         assert [part.device[-5:] for part in parts["history"]] == ["CPU:0", "CPU:1"]
         for name, value in whole.items():

@@ -79,7 +79,7 @@ def test_a_missing_run_is_refused(tmp_path: Path) -> None:
 
 def test_an_unfinished_run_is_refused(run_copy: Path) -> None:
     shutil.rmtree(run_copy / "model")
-    assert refusal(run_copy) == f"{run_copy} is unfinished: it has no model/; remove it and train again"
+    assert refusal(run_copy) == f"{run_copy} is unfinished: it has no model/; finish it with `recsys train … --resume`"
 
 
 def test_another_dataset_is_refused(run_copy: Path, tiny_dataset: Dataset, tmp_path: Path) -> None:

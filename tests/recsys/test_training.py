@@ -53,6 +53,7 @@ def validation_ndcg(towers: Towers, dataset: Dataset) -> float:
 def test_a_run_holds_what_the_design_says(tiny_run: Run) -> None:
     names = sorted(path.name for path in tiny_run.path.iterdir())
     assert [name for name in names if name != "metrics.json"] == [
+        "checkpoints",
         "config.toml",
         "environment.json",
         "history.csv",

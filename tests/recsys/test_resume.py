@@ -1,0 +1,137 @@
+"""A run that is killed and resumed is the run that was never killed."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from recsys.config import ExperimentConfig, RuntimeConfig
+from recsys.dataset import Dataset
+from recsys.errors import RunError, TrainingError
+from recsys.run import open_run
+from recsys.towers import Towers
+from recsys.training import train
+
+INTERACTIONS: dict[str, Any] = {"train": {"batch_size": 128, "epochs": 4}, "optimizer": {"adam": {}}}
+SEQUENCES: dict[str, Any] = {
+    "model": {"history": {"length": 8, "encoder": {"name": "self_attention"}}},
+    "optimizer": {"adam": {}, "schedule": {"warmup_steps": 5, "decay": "cosine"}},
+    "train": {"examples": "sequences", "batch_size": 16, "epochs": 4},
+}
+
+
+def experiment(values: dict[str, Any]) -> ExperimentConfig:
+    model = {"embedding_dim": 8, **values.get("model", {})}
+    return ExperimentConfig.model_validate({**values, "model": model})
+
+
+def begin_and_kill(config: ExperimentConfig, runtime: RuntimeConfig, dataset: Dataset, out: Path) -> None:
+    """Trains in a process of its own, which is killed in its third epoch."""
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from recsys.config import ExperimentConfig, RuntimeConfig\n"
+        "from recsys.dataset import open_dataset\n"
+        "from recsys.training import train\n"
+        "config, runtime, dataset, out = sys.argv[1:]\n"
+        "config = ExperimentConfig.model_validate_json(config)\n"
+        "train(config, RuntimeConfig.model_validate_json(runtime), open_dataset(Path(dataset)), Path(out))\n"
+    )
+    arguments = [config.model_dump_json(exclude_none=True), runtime.model_dump_json(), str(dataset.path), str(out)]
+    process = subprocess.Popen([sys.executable, "-c", program, *arguments], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if line.startswith("epoch 3/"):
+            os.kill(process.pid, signal.SIGKILL)
+            break
+    process.stderr.close()
+    assert process.wait() == -signal.SIGKILL, said
+
+
+def weights(towers: Towers) -> list[np.ndarray]:
+    return [*towers.query.get_weights(), *towers.candidate.get_weights()]
+
+
+def history(run: Path) -> list[dict[str, str]]:
+    with (run / "history.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize(
+    ("values", "runtime"),
+    [
+        pytest.param(SEQUENCES, RuntimeConfig(), id="sequences"),
+        pytest.param(INTERACTIONS, RuntimeConfig(strategy="mirrored", logical_cpus=2), id="two replicas"),
+    ],
+)
+def test_a_killed_run_goes_on_as_if_nothing_had_been(
+    tiny_dataset: Dataset, tmp_path: Path, values: dict[str, Any], runtime: RuntimeConfig
+) -> None:
+    """With dropout, moments and a schedule: the weights are the same bits, and so is the history."""
+    config = experiment(values)
+    whole = train(config, runtime, tiny_dataset, tmp_path / "whole")
+    begin_and_kill(config, runtime, tiny_dataset, tmp_path / "killed")
+    with pytest.raises(RunError, match="is unfinished"):
+        open_run(tmp_path / "killed")
+    assert 2 <= len(history(tmp_path / "killed")) <= 3
+    resumed = train(config, runtime, tiny_dataset, tmp_path / "killed", resume=True)
+    assert history(tmp_path / "killed") == history(tmp_path / "whole")
+    for one, other in zip(weights(whole), weights(resumed), strict=True):
+        np.testing.assert_array_equal(one, other)
+    for one, other in zip(weights(whole), weights(open_run(tmp_path / "killed").towers), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_run_keeps_its_last_and_its_best_epoch(tiny_dataset: Dataset, tmp_path: Path) -> None:
+    values = {
+        "train": {"batch_size": 64, "epochs": 8, "patience": 2},
+        "optimizer": {"adagrad": {"learning_rate": 1.0}},
+    }
+    train(experiment(values), RuntimeConfig(), tiny_dataset, tmp_path / "run")
+    rows = history(tmp_path / "run")
+    best = 1 + int(np.argmax([float(row["val_ndcg@20"]) for row in rows]))
+    kept = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert kept == [f"epoch-{epoch:04d}" for epoch in sorted({best, len(rows)})]
+
+
+def test_what_was_begun_otherwise_is_not_gone_on_with(tiny_dataset: Dataset, tmp_path: Path) -> None:
+    config = experiment({"train": {"epochs": 1}})
+    run = tmp_path / "run"
+    train(config, RuntimeConfig(), tiny_dataset, run, resume=True)  # nothing there: begins
+    with pytest.raises(RunError) as error:
+        train(config, RuntimeConfig(), tiny_dataset, run, resume=True)
+    assert str(error.value) == f"{run} is finished: expected an unfinished run to resume; choose another directory"
+    (run / "model").rename(run / "gone")
+    with pytest.raises(RunError) as error:
+        train(experiment({"train": {"epochs": 2}}), RuntimeConfig(), tiny_dataset, run, resume=True)
+    assert str(error.value) == (
+        f"{run} was begun with train.epochs = 1: received 2; resume it with what it was begun with, or choose another "
+        "directory"
+    )
+    for state in (run / "checkpoints").glob("*/state.data*"):
+        state.write_bytes(b"")
+    with pytest.raises(RunError, match=r"epoch-0001 is damaged \(.*\); remove the run and train again"):
+        train(config, RuntimeConfig(), tiny_dataset, run, resume=True)
+
+
+def test_a_loss_that_is_no_number_ends_training_where_it_arises(tiny_dataset: Dataset, tmp_path: Path) -> None:
+    values = {
+        "model": {"normalize": False},
+        "optimizer": {"adagrad": {"learning_rate": 1e30}},
+        "train": {"batch_size": 512},
+    }
+    with pytest.raises(TrainingError) as error:
+        train(experiment(values), RuntimeConfig(), tiny_dataset, tmp_path / "run")
+    message = str(error.value)
+    assert message.startswith(("the loss is nan at batch ", "the loss is inf at batch "))
+    assert " of epoch 1: expected a finite number; lower the learning rate" in message
+    assert not list(tf.io.gfile.glob(str(tmp_path / "run" / "model")))
