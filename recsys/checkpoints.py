@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from recsys.artifacts import new_directory, write_json
 from recsys.errors import RunError
-from recsys.towers import Towers, random_generators
+from recsys.retrieval import RetrievalModel
 
 _STATE = "state"
 _HISTORY = "history.json"
@@ -25,13 +25,13 @@ class Checkpoints(tf.keras.callbacks.Callback):
     """
 
     def __init__(
-        self, run: Path, towers: Towers, optimizer: tf.keras.optimizers.Optimizer, monitored: str, patience: int
+        self, run: Path, model: RetrievalModel, optimizer: tf.keras.optimizers.Optimizer, monitored: str, patience: int
     ) -> None:
         """Takes the RUN directory, what is learned, the metric that tells the best epoch, and when to give up.
 
         Args:
           run: the directory.
-          towers: both towers.
+          model: what is trained.
           optimizer: built, with its slots.
           monitored: the name in the epoch's logs; the largest value is best, the first of equal ones.
           patience: epochs without a better value after which training ends.
@@ -39,12 +39,12 @@ class Checkpoints(tf.keras.callbacks.Callback):
         super().__init__()
         self._history = run / "history.csv"
         self._folder = run / "checkpoints"
-        self._towers = tf.train.Checkpoint(query=towers.query, candidate=towers.candidate)
+        self._towers = tf.train.Checkpoint(query=model.query_tower, candidate=model.candidate_tower)
         self._everything = tf.train.Checkpoint(
-            query=towers.query,
-            candidate=towers.candidate,
+            query=model.query_tower,
+            candidate=model.candidate_tower,
             optimizer=optimizer,
-            generators=random_generators(towers),
+            generators=model.random_generators,
         )
         self._monitored = monitored
         self._patience = patience

@@ -99,10 +99,12 @@ class ModelConfig(Frozen):
 
     Attributes:
       embedding_dim: the width of every embedding.
+      initial_stddev: of fresh embeddings. Where scores are cosines, a small one lets directions settle in few steps.
       normalize: scale query and candidate embeddings to length 1, so that scores are cosines.
     """
 
     embedding_dim: int = Field(default=64, ge=1)
+    initial_stddev: float = Field(default=0.1, gt=0)
     normalize: bool = True
     history: HistoryConfig = HistoryConfig()
     query: TowerConfig = TowerConfig()
@@ -119,10 +121,13 @@ class ModelConfig(Frozen):
 
 
 class InBatchLossConfig(Frozen):
-    """Softmax over the global batch's candidates.
+    """Softmax over the global batch's candidates, and others that are drawn from the catalogue.
 
     Attributes:
       temperature: scores are divided by it.
+      uniform_negatives: so many items, each as likely as any other, are further candidates at each step of a replica
+        (Yang et al., "Mixed negative sampling for learning two-tower neural networks in recommendations", 2020): what
+        nobody takes is then pushed away as well.
       log_q: subtract the logarithm of each candidate's sampling probability, so that popular items are not punished
         for being negatives more often.
       remove_accidental_hits: a negative that is the query's own positive gets softmax weight exactly 0.
@@ -132,6 +137,7 @@ class InBatchLossConfig(Frozen):
     temperature: float = Field(default=0.1, gt=0)
     log_q: bool = True
     remove_accidental_hits: bool = True
+    uniform_negatives: int = Field(default=0, ge=0)
 
 
 class FullLossConfig(Frozen):

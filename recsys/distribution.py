@@ -57,24 +57,28 @@ def gather_across_replicas(value: tf.Tensor) -> tf.Tensor:
     Differentiable: the gradient of a replica's part is the sum of what all replicas send back to it. Outside of a
     replica, and with one replica, the value itself.
     """
-    context = tf.distribute.get_replica_context()
-    if context is None or context.num_replicas_in_sync == 1:
+    if num_replicas() == 1:
         return value
-    return context.all_gather(value, axis=0)
+    return tf.distribute.get_replica_context().all_gather(value, axis=0)
+
+
+def num_replicas() -> int:
+    """How many replicas share a step; 1 outside of a replica."""
+    context = tf.distribute.get_replica_context()
+    return 1 if context is None else int(context.num_replicas_in_sync)
 
 
 def sum_across_replicas(value: tf.Tensor) -> tf.Tensor:
     """Returns the sum of a tensor over replicas."""
-    context = tf.distribute.get_replica_context()
-    if context is None or context.num_replicas_in_sync == 1:
+    if num_replicas() == 1:
         return value
-    return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value)
 
 
 def first_global_row(batch_size: tf.Tensor) -> tf.Tensor:
     """Returns where this replica's `batch_size` rows begin in what `gather_across_replicas` returns; int32."""
-    context = tf.distribute.get_replica_context()
-    if context is None or context.num_replicas_in_sync == 1:
+    if num_replicas() == 1:
         return tf.zeros_like(batch_size)
+    context = tf.distribute.get_replica_context()
     sizes = context.all_gather(batch_size[tf.newaxis], axis=0)
     return tf.reduce_sum(sizes[: context.replica_id_in_sync_group])

@@ -8,24 +8,23 @@ import tensorflow as tf
 
 from recsys.schema import PADDING_ID, Feature
 
-_INITIAL_STDDEV = 0.1
-
 
 class EmbeddingTable(tf.keras.layers.Layer):
     """A row for each id; zeros for padding."""
 
-    def __init__(self, num_ids: int, embedding_dim: int, name: str) -> None:
-        """Makes a table of [num_ids, embedding_dim] float32, drawn from a normal distribution."""
+    def __init__(self, num_ids: int, embedding_dim: int, initial_stddev: float, name: str) -> None:
+        """Makes a table of [num_ids, embedding_dim] float32, drawn from a normal distribution around 0."""
         super().__init__(name=name)
         self._num_ids = num_ids
         self._embedding_dim = embedding_dim
+        self._initial_stddev = initial_stddev
 
     def build(self, input_shape: tf.TensorShape) -> None:
         """Makes the table."""
         self.table = self.add_weight(
             name="table",
             shape=(self._num_ids, self._embedding_dim),
-            initializer=tf.keras.initializers.RandomNormal(stddev=_INITIAL_STDDEV),
+            initializer=tf.keras.initializers.RandomNormal(stddev=self._initial_stddev),
         )
         super().build(input_shape)
 

@@ -1,10 +1,26 @@
-"""The softmax over in-batch candidates, and over the whole catalogue."""
+"""The softmax over in-batch and sampled candidates, and over the whole catalogue."""
+
+from typing import NamedTuple
 
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 from recsys.chunked_softmax import cross_entropy
 from recsys.distribution import first_global_row, gather_across_replicas, sum_across_replicas
+
+
+class Negatives(NamedTuple):
+    """Candidates that are drawn for a replica's queries.
+
+    Attributes:
+      embeddings: [num_negatives, embedding_dim] float32.
+      sampling_probability: [num_negatives] float32 q, as of the batch's candidates; None corrects nothing.
+      ids: [num_negatives] int32, which tell items apart as those of the batch's candidates do.
+    """
+
+    embeddings: tf.Tensor
+    sampling_probability: tf.Tensor | None
+    ids: tf.Tensor
 
 
 class InBatchSoftmax(tfrs.tasks.Retrieval):
@@ -14,10 +30,10 @@ class InBatchSoftmax(tfrs.tasks.Retrieval):
 
         loss_i = -log( exp(s(i, i) - log q_i) / Σ_j exp(s(i, j) - log q_j) )
 
-    where j runs over the candidates of all replicas except accidental hits (a j ≠ i with the same item as i) and rows
-    of weight 0, and q_j is the probability that item j is a candidate of a batch position (Yi et al., "Sampling-bias-
-    corrected neural modeling for large corpus item recommendations", RecSys 2019, equation 5). Nothing is clamped, and
-    what is left out has softmax weight exactly 0.
+    where j runs over the candidates of all replicas, and over further negatives, except accidental hits (a j ≠ i with
+    the same item as i) and rows of weight 0, and q_j is the probability that item j is at a candidate's position (Yi
+    et al., "Sampling-bias-corrected neural modeling for large corpus item recommendations", RecSys 2019, equation 5).
+    Nothing is clamped, and what is left out has softmax weight exactly 0.
 
     The matrix of logits is never held as a whole (`recsys.chunked_softmax`).
 
@@ -36,6 +52,7 @@ class InBatchSoftmax(tfrs.tasks.Retrieval):
         sample_weight: tf.Tensor,
         candidate_sampling_probability: tf.Tensor | None = None,
         candidate_ids: tf.Tensor | None = None,
+        negatives: Negatives | None = None,
     ) -> tf.Tensor:
         """Computes this replica's share of the loss.
 
@@ -44,7 +61,8 @@ class InBatchSoftmax(tfrs.tasks.Retrieval):
           candidate_embeddings: [batch, embedding_dim] float32; row i is the positive of query i.
           sample_weight: [batch] float32; rows of weight 0 are neither queries nor negatives.
           candidate_sampling_probability: [batch] float32 q; None corrects nothing.
-          candidate_ids: [batch] integers that tell items apart; None keeps accidental hits.
+          candidate_ids: [batch] int32 that tell items apart; None keeps accidental hits.
+          negatives: further candidates of this replica's queries.
 
         Returns:
           Scalar float32. Its sum over replicas is the weighted mean over the global batch.
@@ -52,21 +70,31 @@ class InBatchSoftmax(tfrs.tasks.Retrieval):
         batch_size = tf.shape(query_embeddings)[0]
         candidates = gather_across_replicas(candidate_embeddings)
         all_weights = gather_across_replicas(sample_weight)
-        if candidate_ids is None:  # then a query has only its own row in common with a candidate
-            candidate_ids = tf.range(batch_size) + first_global_row(batch_size)
+        # Without ids, a query has only its own row in common with a candidate.
+        own_rows = tf.range(batch_size) + first_global_row(batch_size)
+        query_ids = own_rows if candidate_ids is None else candidate_ids
         correction = tf.zeros_like(sample_weight)
         if candidate_sampling_probability is not None:
             # What fills up a batch may be an item that is never sampled.
             correction = tf.where(sample_weight > 0, -tf.math.log(candidate_sampling_probability), 0)
+        bias = tf.where(all_weights > 0, gather_across_replicas(correction), -float("inf"))
+        all_ids = gather_across_replicas(query_ids)
+        if negatives is not None:
+            candidates = tf.concat([candidates, negatives.embeddings], axis=0)
+            q = negatives.sampling_probability
+            bias = tf.concat(
+                [bias, tf.zeros_like(negatives.embeddings[:, 0]) if q is None else -tf.math.log(q)], axis=0
+            )
+            all_ids = tf.concat([all_ids, -1 - negatives.ids if candidate_ids is None else negatives.ids], axis=0)
 
         loss, losses = cross_entropy(
             query_embeddings / self._temperature,
             candidate_embeddings,
             candidates,
             positive_bias=correction,
-            bias=tf.where(all_weights > 0, gather_across_replicas(correction), -float("inf")),
-            query_ids=candidate_ids,
-            candidate_ids=gather_across_replicas(candidate_ids),
+            bias=bias,
+            query_ids=query_ids,
+            candidate_ids=all_ids,
             weight=_share_of_global_batch(sample_weight),
         )
         for metric in self._loss_metrics:

@@ -9,7 +9,9 @@ import tensorflow_recommenders as tfrs
 
 from recsys.config import FullLossConfig, InBatchLossConfig, LossConfig
 from recsys.dataset import Features
-from recsys.losses import FullSoftmax, InBatchSoftmax
+from recsys.distribution import num_replicas
+from recsys.losses import FullSoftmax, InBatchSoftmax, Negatives
+from recsys.sampling import UniformItems
 from recsys.towers import NO_FEATURES, Towers
 
 Examples = Literal["interactions", "sequences"]
@@ -36,7 +38,7 @@ class RetrievalModel(tfrs.Model):
           config: the loss.
           train_counts: each item's train interactions, [num_items] int64, to which sampling probabilities of an
             in-batch loss are proportional.
-          items: the catalogue's features, the candidates of a full softmax.
+          items: the catalogue's features: the candidates of a full softmax, and what negatives are drawn from.
           examples: whether batches hold interactions, or sequences with a query at every position.
         """
         super().__init__()
@@ -47,8 +49,14 @@ class RetrievalModel(tfrs.Model):
         if isinstance(config, FullLossConfig):
             self._candidates: _Candidates = _Catalogue(towers, config, items)
         else:
-            self._candidates = _InBatch(towers, config, train_counts)
+            self._candidates = _InBatch(towers, config, train_counts, items)
         self.task = self._candidates.task
+
+    @property
+    def random_generators(self) -> list[tf.random.Generator]:
+        """What dropout and sampling draw from. Keras leaves these out of checkpoints."""
+        random = (layer for layer in self.submodules if isinstance(layer, tf.keras.__internal__.layers.BaseRandomLayer))
+        return [layer._random_generator._generator for layer in random]
 
     @property
     def features(self) -> set[str]:
@@ -91,26 +99,48 @@ class _Candidates(Protocol):
         """Returns this replica's share of the loss, for `item_row`, `weight` and `features` of a row per query."""
 
 
-class _InBatch:
-    """The batch's candidates, each query's own and the others'."""
+class _InBatch(tf.Module):
+    """The batch's candidates, each query's own and the others', and some that are drawn from the catalogue."""
 
-    def __init__(self, towers: Towers, config: InBatchLossConfig, train_counts: npt.NDArray[np.int64]) -> None:
+    def __init__(
+        self, towers: Towers, config: InBatchLossConfig, train_counts: npt.NDArray[np.int64], items: Features
+    ) -> None:
+        super().__init__()
         self.task = InBatchSoftmax(config.temperature, _loss_metrics())
         self.features = towers.candidate_inputs
         self._towers = towers
         self._config = config
         # An item is in a batch position with the probability of its share of train rows.
-        self._probability = tf.constant(train_counts / train_counts.sum(), tf.float32)
+        self._in_batch = tf.constant(train_counts / train_counts.sum(), tf.float32)
+        self._num_items = len(train_counts)
+        self._draw = UniformItems(config.uniform_negatives, self._num_items)
+        drawn_features = towers.candidate_inputs if config.uniform_negatives else []
+        self._items = {name: tf.constant(items[name]) for name in drawn_features}
 
     def loss(self, queries: tf.Tensor, inputs: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
         item_row = inputs["item_row"]
+        weight = inputs["weight"]
+        batch_size = weight.shape[0] * num_replicas()
         return self.task(
             queries,
             self._towers.embed_candidate(inputs, training),
-            sample_weight=inputs["weight"],
-            candidate_sampling_probability=tf.gather(self._probability, item_row) if self._config.log_q else None,
+            sample_weight=weight,
+            candidate_sampling_probability=self._probability(item_row, batch_size),
             candidate_ids=item_row if self._config.remove_accidental_hits else None,
+            negatives=self._negatives(batch_size, training) if self._items else None,
         )
+
+    def _negatives(self, batch_size: int, training: bool) -> Negatives:
+        drawn = self._draw()
+        features = {name: tf.gather(values, drawn) for name, values in self._items.items()}
+        return Negatives(self._towers.embed_candidate(features, training), self._probability(drawn, batch_size), drawn)
+
+    def _probability(self, item_row: tf.Tensor, batch_size: int) -> tf.Tensor | None:
+        """The share of a query's candidates that are the item, in the mean over steps; None without correction."""
+        if not self._config.log_q:
+            return None
+        drawn = self._config.uniform_negatives
+        return (batch_size * tf.gather(self._in_batch, item_row) + drawn / self._num_items) / (batch_size + drawn)
 
 
 class _Catalogue:

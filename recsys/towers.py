@@ -83,11 +83,11 @@ def build_towers(schema: Schema, config: ModelConfig, items: Features = NO_FEATU
     Raises:
       ConfigError: a tower would have no feature.
     """
-    item_tables = _tables(schema.item_features, config.embedding_dim)
+    item_tables = _tables(schema.item_features, config)
     inputs, parts = _embedded(schema.item_features, config.candidate, item_tables)
     candidate = tf.keras.Model(inputs, _head("candidate", config.candidate, config)(parts), name="candidate")
 
-    user_tables = _tables(schema.user_features, config.embedding_dim)
+    user_tables = _tables(schema.user_features, config)
     inputs, parts = _embedded(schema.user_features, config.query, user_tables)
     head = _head("query", config.query, config)
     if not schema.history_length:
@@ -102,13 +102,6 @@ def build_towers(schema: Schema, config: ModelConfig, items: Features = NO_FEATU
     return Towers(
         tf.keras.Model(inputs, query, name="query"), candidate, tf.keras.Model(inputs, everywhere, name="positions")
     )
-
-
-def random_generators(towers: Towers) -> list[tf.random.Generator]:
-    """Returns what the towers' dropout draws from. Keras leaves these out of checkpoints."""
-    layers = {id(layer): layer for tower in (towers.query, towers.candidate) for layer in tower.submodules}
-    random = (layer for layer in layers.values() if isinstance(layer, tf.keras.__internal__.layers.BaseRandomLayer))
-    return [layer._random_generator._generator for layer in random]
 
 
 def _history_length(schema: Schema, config: ModelConfig) -> int:
@@ -127,7 +120,9 @@ def _embedded_history(
     id_feature, *content = schema.item_features
     table = item_tables[ITEM_ID]
     if not config.history.share_item_table:
-        table = EmbeddingTable(id_feature.num_ids, config.embedding_dim, name="history_embedding")
+        table = EmbeddingTable(
+            id_feature.num_ids, config.embedding_dim, config.initial_stddev, name="history_embedding"
+        )
     parts = [table(IdDropout(id_feature, config.history.id_dropout, name="history_dropout")(history))]
     for feature in content if config.history.content_features else []:
         values = ItemContent(id_feature, items[ITEM_ID], items[feature.name], name=f"history_{feature.name}")(history)
@@ -175,16 +170,17 @@ def _head(name: str, tower: TowerConfig, model: ModelConfig) -> Callable[[list[t
     return apply
 
 
-def _tables(features: tuple[Feature, ...], embedding_dim: int) -> dict[str, tf.keras.layers.Layer]:
+def _tables(features: tuple[Feature, ...], config: ModelConfig) -> dict[str, tf.keras.layers.Layer]:
     """By feature what embeds it: a table for ids, a linear map for numbers."""
-    return {feature.name: _table(feature, embedding_dim) for feature in features}
+    return {feature.name: _table(feature, config) for feature in features}
 
 
-def _table(feature: Feature, embedding_dim: int) -> tf.keras.layers.Layer:
+def _table(feature: Feature, config: ModelConfig) -> tf.keras.layers.Layer:
     name = feature.name + "_embedding"
     if feature.is_dense:
-        return tf.keras.layers.Dense(embedding_dim, use_bias=False, name=name)
-    return (EmbeddingBag if feature.is_bag else EmbeddingTable)(feature.num_ids, embedding_dim, name=name)
+        return tf.keras.layers.Dense(config.embedding_dim, use_bias=False, name=name)
+    kind = EmbeddingBag if feature.is_bag else EmbeddingTable
+    return kind(feature.num_ids, config.embedding_dim, config.initial_stddev, name=name)
 
 
 def _input(feature: Feature) -> tf.Tensor:

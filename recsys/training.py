@@ -63,7 +63,7 @@ def train(
         optimizer.build(model.trainable_variables)
         model.compile(optimizer=optimizer)
     validation = ValidationMetric(towers, dataset, config)
-    checkpoints = Checkpoints(out, towers, optimizer, monitored, config.train.patience)
+    checkpoints = Checkpoints(out, model, optimizer, monitored, config.train.patience)
     if resume:
         checkpoints.restore_last()
         feed = _feed(strategy, dataset, config.train, towers, model.features, checkpoints.num_epochs)

@@ -13,13 +13,13 @@ FEATURE = Feature(name="color", type="id", num_ids=10, num_oov=3)
 
 def bag_of(ids: Any) -> tuple[EmbeddingBag, np.ndarray, np.ndarray]:
     """A table of 10 rows, itself as NumPy, and what it gives."""
-    bag = EmbeddingBag(10, 4, name="bag")
+    bag = EmbeddingBag(10, 4, 0.1, name="bag")
     output = bag(tf.constant(ids, tf.int32)).numpy()
     return bag, bag.table.numpy(), output
 
 
 def test_a_single_id_gives_its_row_and_padding_gives_zeros() -> None:
-    layer = EmbeddingTable(10, 4, name="table")
+    layer = EmbeddingTable(10, 4, 0.1, name="table")
     for ids in ([3, 0, 9], [[3, 0], [9, 3]]):
         output = layer(tf.constant(ids, tf.int32))
         table = layer.table.numpy()

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
-from recsys.losses import InBatchSoftmax
+from recsys.losses import InBatchSoftmax, Negatives
 
 BATCH, DIM, TEMPERATURE = 6, 4, 0.5
 IDS = np.array([3, 1, 3, 2, 5, 1], np.int32)
@@ -59,6 +59,45 @@ def test_loss_and_gradients_match_numpy(log_q: bool, remove: bool, weights: npt.
     np.testing.assert_allclose(loss, expected[0], rtol=1e-5)
     np.testing.assert_allclose(gradients[0], expected[1], atol=1e-5)
     np.testing.assert_allclose(gradients[1], expected[2], atol=1e-5)
+
+
+@pytest.mark.parametrize("log_q", [False, True])
+@pytest.mark.parametrize("remove", [False, True])
+def test_further_negatives_join_the_softmax(log_q: bool, remove: bool) -> None:
+    """Loss and gradients of each query against the batch and three more, one of which is its item."""
+    query, candidate = embeddings()
+    more = np.random.default_rng(2).normal(size=(3, DIM))
+    more_ids, more_q = np.array([3, 9, 5]), np.array([0.2, 0.01, 0.4])
+    embedded = [tf.constant(e, tf.float32) for e in (query, candidate, more)]
+    with tf.GradientTape() as tape:
+        tape.watch(embedded)
+        loss = InBatchSoftmax(TEMPERATURE)(
+            embedded[0],
+            embedded[1],
+            sample_weight=tf.constant(WEIGHTS),
+            candidate_sampling_probability=tf.constant(PROBABILITIES) if log_q else None,
+            candidate_ids=tf.constant(IDS) if remove else None,
+            negatives=Negatives(
+                embedded[2], tf.constant(more_q, tf.float32) if log_q else None, tf.constant(more_ids, tf.int32)
+            ),
+        )
+    gradients = tape.gradient(loss, embedded)
+    everything, all_ids = np.concatenate([candidate, more]), np.concatenate([IDS, more_ids])
+    q = np.concatenate([PROBABILITIES.astype(np.float64), more_q])
+    expected, to_query, to_all = 0.0, np.zeros_like(query), np.zeros_like(everything)
+    for i in range(BATCH):
+        logits = everything @ query[i] / TEMPERATURE - (np.log(q) if log_q else 0)
+        kept = np.concatenate([WEIGHTS > 0, [True] * 3]) & ~(remove & (all_ids == IDS[i]))
+        kept[i] = True
+        p = np.where(kept, np.exp(logits), 0) / np.exp(logits[kept]).sum()
+        share = WEIGHTS[i] / WEIGHTS.sum()
+        expected -= share * np.log(p[i])
+        residual = (p - (np.arange(len(p)) == i)) * share / TEMPERATURE
+        to_query[i] = residual @ everything
+        to_all += np.outer(residual, query[i])
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    for found, wanted in zip(gradients, (to_query, to_all[:BATCH], to_all[BATCH:]), strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
 def test_plain_options_equal_the_stock_task() -> None:

@@ -74,6 +74,32 @@ def numpy_losses(model: RetrievalModel, batch: Batch, counts: npt.NDArray[np.int
     return losses
 
 
+def test_drawn_items_are_negatives_with_their_own_probability(
+    tiny_dataset: Dataset, batches: list[Batch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """q is the share of an item in all of a query's candidates: of the batch by its count, and of 40 drawn evenly."""
+    config = InBatchLossConfig(uniform_negatives=40)
+    tf.keras.utils.set_random_seed(1)
+    towers, items = build_towers(tiny_dataset.schema, MODEL), tiny_dataset.item_features
+    model = RetrievalModel(towers, config, tiny_dataset.train_counts, items)
+    drawn = np.random.default_rng(0).integers(len(tiny_dataset.train_counts), size=40).astype(np.int32)
+    monkeypatch.setattr(model._candidates, "_draw", lambda: tf.constant(drawn))
+    batch = batches[0]
+    query = towers.embed_query({name: tf.constant(value) for name, value in batch.items()}).numpy().astype(np.float64)
+    row = np.concatenate([batch["item_row"], drawn])
+    candidate = towers.embed_candidate({name: tf.gather(values, row) for name, values in items.items()}).numpy()
+    share = tiny_dataset.train_counts / tiny_dataset.train_counts.sum()
+    q = (BATCH * share[row] + 40 / len(share)) / (BATCH + 40)
+    losses = []
+    for i in range(BATCH):
+        logits = candidate.astype(np.float64) @ query[i] / config.temperature - np.log(q)
+        kept = np.concatenate([batch["weight"] > 0, np.ones(40, bool)]) & (row != row[i])
+        kept[i] = True
+        losses.append(np.log(np.exp(logits[kept]).sum()) - logits[i])
+    expected = np.average(losses, weights=batch["weight"])
+    assert float(model.compute_loss({n: tf.constant(v) for n, v in batch.items()})) == pytest.approx(expected, rel=1e-5)
+
+
 def loss_and_gradients(strategy: Any, model: RetrievalModel, batch: Batch) -> tuple[float, list[npt.NDArray[Any]]]:
     """Both summed over replicas, gradients of tables densified."""
     number = strategy.num_replicas_in_sync
