@@ -113,7 +113,7 @@ class _InBatch(tf.Module):
         # An item is in a batch position with the probability of its share of train rows.
         self._in_batch = tf.constant(train_counts / train_counts.sum(), tf.float32)
         self._num_items = len(train_counts)
-        self._draw = UniformItems(config.uniform_negatives, self._num_items)
+        self._sampler = UniformItems(config.uniform_negatives, self._num_items)
         drawn_features = towers.candidate_inputs if config.uniform_negatives else []
         self._items = {name: tf.constant(items[name]) for name in drawn_features}
 
@@ -131,7 +131,7 @@ class _InBatch(tf.Module):
         )
 
     def _negatives(self, batch_size: int, training: bool) -> Negatives:
-        drawn = self._draw()
+        drawn = self._sampler.draw()
         features = {name: tf.gather(values, drawn) for name, values in self._items.items()}
         return Negatives(self._towers.embed_candidate(features, training), self._probability(drawn, batch_size), drawn)
 

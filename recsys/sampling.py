@@ -13,6 +13,6 @@ class UniformItems(tf.keras.__internal__.layers.BaseRandomLayer):
         self._num_items = num_items
         self.build(())
 
-    def call(self, _: None = None) -> tf.Tensor:
+    def draw(self) -> tf.Tensor:
         """Returns item rows, [number] int32."""
         return self._random_generator.random_uniform((self._number,), 0, self._num_items, dtype=tf.int32)

@@ -83,7 +83,7 @@ def test_drawn_items_are_negatives_with_their_own_probability(
     towers, items = build_towers(tiny_dataset.schema, MODEL), tiny_dataset.item_features
     model = RetrievalModel(towers, config, tiny_dataset.train_counts, items)
     drawn = np.random.default_rng(0).integers(len(tiny_dataset.train_counts), size=40).astype(np.int32)
-    monkeypatch.setattr(model._candidates, "_draw", lambda: tf.constant(drawn))
+    monkeypatch.setattr(model._candidates._sampler, "draw", lambda: tf.constant(drawn))
     batch = batches[0]
     query = towers.embed_query({name: tf.constant(value) for name, value in batch.items()}).numpy().astype(np.float64)
     row = np.concatenate([batch["item_row"], drawn])
