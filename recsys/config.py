@@ -268,7 +268,7 @@ class IndexConfig(Frozen):
       recall_k: the k of that recall.
     """
 
-    brute_force_below: int = Field(default=5_000, ge=16)
+    brute_force_below: int = Field(default=20_000, ge=16)
     leaves_per_sqrt_item: float = Field(default=1.0, gt=0)
     fraction_of_leaves: float = Field(default=0.5, gt=0, le=1)
     reorder_factor: int = Field(default=8, ge=1)
