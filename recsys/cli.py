@@ -268,6 +268,53 @@ def recommend(
 
 
 @app.command()
+def serve(
+    models: Annotated[Path, typer.Argument(help="The folder of all models: MODELS/<name>/<version>/.")],
+    config: Annotated[
+        Path | None, typer.Option(help="A server.toml; its keys are in serving/server/settings.py.")
+    ] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Override a key: network.rest_port=8080.")] = None,
+) -> None:
+    """Answers over REST and gRPC, takes up new versions as they are published, and never drops a request for it.
+
+    Example: recsys serve models
+
+    Example: recsys serve models --set network.host=0.0.0.0 --set security.tokens=tokens.toml
+    """
+    from recsys.toml_config import load_toml, overridden
+    from serving.server.settings import ServerConfig
+
+    overrides = tuple(set_ or ())
+    settings = overridden(ServerConfig(), overrides) if config is None else load_toml(ServerConfig, config, overrides)
+    from serving.server.run import serve as run
+
+    run(models, settings)
+
+
+@app.command()
+def rollback(model: Annotated[Path, typer.Argument(help="A model's folder, <models>/<name>.")]) -> None:
+    """Withdraws a model's newest version; running servers go back to the one before it within a second.
+
+    Example: recsys rollback models/ml-small
+    """
+    from serving.server.release import roll_back
+
+    withdrawn, serving = roll_back(model)
+    print(f"{model}: version {withdrawn} is withdrawn, {serving} is served")
+
+
+@app.command()
+def promote(model: Annotated[Path, typer.Argument(help="A model's folder, <models>/<name>.")]) -> None:
+    """Makes a model's newest version stable, where servers try new ones on a share of the traffic first.
+
+    Example: recsys promote models/ml-small
+    """
+    from serving.server.release import promote as accept
+
+    print(f"{model}: version {accept(model)} is stable")
+
+
+@app.command()
 def bench(
     name: Annotated[str, typer.Argument(help="A module of experiments/benchmarks, for example input.")],
 ) -> None:

@@ -1,0 +1,184 @@
+"""Our own short API: `/recommend`, `/similar`, and `/items` for people who look for something."""
+
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from serving.server.messages import Tensors, string_rows, strings
+from serving.server.rest.answers import json_answer
+from serving.server.service import Result, Service, Target
+from serving.server.signatures import Signature
+from serving.server.status import invalid
+
+_LIMIT = 50
+
+
+class _Asked(BaseModel):
+    """Whom to ask, in each request: the only model there is, in its stable version, unless these say otherwise."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str | None = None
+    version: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    label: str | None = None
+
+    def target(self, service: Service) -> Target:
+        if self.version is not None and self.label is not None:
+            raise invalid("expected at most one of version and label")
+        return Target(service.only_model(self.model), self.version, self.label)
+
+
+class RecommendRequest(_Asked):
+    """What `/recommend` takes.
+
+    Attributes:
+      user_id: unknown users are answered by their history, or else as anybody.
+      k: how many items.
+      history: items the user took, oldest first; what the model knows of the user when empty.
+      exclude: items not to recommend; items taken are never recommended.
+    """
+
+    model_config = ConfigDict(json_schema_extra={"example": {"user_id": "42", "k": 10}})
+
+    user_id: str = ""
+    k: Annotated[int, Field(ge=1, lt=2**31)] = 10
+    history: list[str] = []
+    exclude: list[str] = []
+
+
+class SimilarRequest(_Asked):
+    """What `/similar` takes: an item, and how many neighbours."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"item_id": "1", "k": 10}})
+
+    item_id: str
+    k: Annotated[int, Field(ge=1, lt=2**31)] = 10
+
+
+class RankedItem(BaseModel):
+    """An item of an answer, with what a person sees of it."""
+
+    rank: int
+    item_id: str
+    score: float
+    shown: dict[str, str]
+
+
+class RecommendAnswer(BaseModel):
+    """What `/recommend` gives.
+
+    Attributes:
+      model, version: who answered.
+      user_id: as asked.
+      known: whether the model knows the user.
+      source: what the answer rests on.
+      items: best first; fewer than `k` where fewer are left.
+    """
+
+    model: str
+    version: int
+    user_id: str
+    known: bool
+    source: str
+    items: list[RankedItem]
+
+
+class SimilarAnswer(BaseModel):
+    """What `/similar` gives: the nearest other items, none for an unknown one."""
+
+    model: str
+    version: int
+    item_id: str
+    items: list[RankedItem]
+
+
+class ShownItem(BaseModel):
+    """An item of the catalogue."""
+
+    item_id: str
+    shown: dict[str, str]
+
+
+class ItemsAnswer(BaseModel):
+    """What `/items` gives."""
+
+    items: list[ShownItem]
+
+
+def routes(service: Service) -> APIRouter:
+    """Returns the API's routes."""
+    router = APIRouter(tags=["recsys"])
+
+    @router.post("/recommend", response_model=RecommendAnswer)
+    async def recommend(asked: RecommendRequest) -> Response:
+        """Recommends items that a user has not taken."""
+
+        def inputs(signature: Signature) -> Tensors:
+            return _scalars(signature, asked.k) | {
+                "user_id": strings([asked.user_id.encode()]),
+                "history": string_rows([[item.encode() for item in asked.history]]),
+                "exclude": string_rows([[item.encode() for item in asked.exclude]]),
+            }
+
+        result = await service.predict(asked.target(service), "recommend", inputs, shown=True)
+        known = bool(result.outputs["known"][0])
+        return json_answer(
+            _who(result)
+            | {
+                "user_id": asked.user_id,
+                "known": known,
+                "source": _source(result, known, asked),
+                "items": _ranked(result),
+            }
+        )
+
+    @router.post("/similar", response_model=SimilarAnswer)
+    async def similar(asked: SimilarRequest) -> Response:
+        """Finds the nearest other items."""
+
+        def inputs(signature: Signature) -> Tensors:
+            return _scalars(signature, asked.k) | {"item_id": strings([asked.item_id.encode()])}
+
+        result = await service.predict(asked.target(service), "similar_items", inputs, shown=True)
+        return json_answer(_who(result) | {"item_id": asked.item_id, "items": _ranked(result)})
+
+    @router.get("/items", response_model=ItemsAnswer)
+    async def items(
+        query: Annotated[str, Query(max_length=256, description="Part of an id or of what is shown.")],
+        limit: Annotated[int, Query(ge=1, le=_LIMIT)] = 20,
+        model: str | None = None,
+    ) -> Response:
+        """Looks for items of the catalogue."""
+        found = await service.search(Target(service.only_model(model)), query, limit)
+        return json_answer({"items": [{"item_id": item, "shown": shown} for item, shown in found.items]})
+
+    return router
+
+
+def _scalars(signature: Signature, k: int) -> Tensors:
+    return {"k": np.asarray(k, signature.inputs["k"].dtype)}
+
+
+def _who(result: Result) -> dict[str, Any]:
+    return {"model": result.target.model, "version": result.target.version}
+
+
+def _source(result: Result, known: bool, asked: RecommendRequest) -> str:
+    """What the model says; bundles of former releases do not say it."""
+    if "source" in result.outputs:
+        said: bytes = result.outputs["source"][0]
+        return said.decode()
+    return "history" if any(asked.history) else "user" if known else "default"
+
+
+def _ranked(result: Result) -> list[dict[str, Any]]:
+    ids, scores = result.outputs["item_ids"][0], result.outputs["scores"][0]
+    shown = (result.shown or [[]])[0]
+    found = [(item.decode(errors="replace"), score) for item, score in zip(ids, scores, strict=True) if item]
+    return [
+        {"rank": rank, "item_id": item, "score": score, "shown": fields}
+        for rank, ((item, score), fields) in enumerate(zip(found, shown, strict=True), start=1)
+    ]

@@ -1,0 +1,86 @@
+"""A loaded version of a model, and how it is used up to its last request."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
+
+from serving.server import process
+from serving.server.batching import Batcher
+from serving.server.messages import Answer, Ask, Failed, Found, Loaded, Search
+from serving.server.metrics import Metrics
+from serving.server.process import ModelProcess
+from serving.server.settings import BatchingConfig
+from serving.server.signatures import read_signatures
+
+
+class Servable:
+    """A version in its process, behind its batcher.
+
+    Attributes:
+      model, version: which one.
+      record: its bundle's.
+      signature_defs: of the SavedModel.
+      signatures: what of them can be called.
+      batcher: answers requests.
+    """
+
+    def __init__(
+        self, models: Path, version: int, worker: ModelProcess, loaded: Loaded, config: BatchingConfig, metrics: Metrics
+    ) -> None:
+        """Use `load`."""
+        self.model, self.version, self.record = models.name, version, loaded.record
+        self.signature_defs = SignatureDefMap.FromString(loaded.signature_defs)
+        self.signatures = read_signatures(self.signature_defs)
+        self._process = worker
+        self.batcher = Batcher(self._call, config, metrics.batch_rows.labels(self.model).observe)
+        self._users = 0
+        self._unused = asyncio.Event()
+        self._unused.set()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its process can be asked."""
+        return self._process.is_alive
+
+    @contextmanager
+    def in_use(self) -> Iterator["Servable"]:
+        """Keeps it from being unloaded."""
+        self._users += 1
+        self._unused.clear()
+        try:
+            yield self
+        finally:
+            self._users -= 1
+            if not self._users:
+                self._unused.set()
+
+    async def search(self, text: str, limit: int) -> Found:
+        """Looks for items by what is shown of them.
+
+        Raises:
+          ServingError: UNAVAILABLE, its process has ended.
+        """
+        found: Found = await self._process.ask(Search(text, limit))
+        return found
+
+    async def unload(self) -> None:
+        """Waits until its last request has ended, and ends its process."""
+        await self._unused.wait()
+        await self._process.stop()
+
+    async def _call(self, ask: Ask) -> Answer | Failed:
+        reply: Answer | Failed = await self._process.ask(ask)
+        return reply
+
+
+async def load(models: Path, version: int, config: BatchingConfig, metrics: Metrics) -> Servable:
+    """Loads `<models>/<version>` into a process of its own, and warms it up.
+
+    Raises:
+      BundleError: it cannot be served.
+    """
+    worker, loaded = await process.start(models, version)
+    return Servable(models, version, worker, loaded, config, metrics)

@@ -1,0 +1,131 @@
+"""What every protocol does: find the version, check the request, ask, name what was answered."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from serving.server.messages import Ask, Found, Tensors
+from serving.server.registry import Registry
+from serving.server.servable import Servable
+from serving.server.settings import LimitsConfig, ServerConfig
+from serving.server.signatures import Signature, find
+from serving.server.status import invalid
+
+
+@dataclass(frozen=True)
+class Target:
+    """Whom a client asks: a model, and at most one of a version and a label of it."""
+
+    model: str
+    version: int | None = None
+    label: str | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """An answer and who gave it.
+
+    Attributes:
+      target: the model and the version that answered.
+      signature: what was called.
+      outputs: its outputs, or those asked for.
+      shown: what a person sees of each recommended item, where it was asked for.
+    """
+
+    target: Target
+    signature: Signature
+    outputs: Tensors
+    shown: list[list[dict[str, str]]] | None
+
+
+class Service:
+    """Answers requests that a protocol has taken apart."""
+
+    def __init__(self, registry: Registry, config: ServerConfig) -> None:
+        """Takes who answers, and what a request may ask for."""
+        self.registry, self._config = registry, config
+
+    async def predict(
+        self,
+        target: Target,
+        signature_name: str,
+        inputs: Callable[[Signature], Tensors],
+        outputs: Iterable[str] = (),
+        seconds: float | None = None,
+        shown: bool = False,
+    ) -> Result:
+        """Calls a signature.
+
+        Args:
+          target: whom to ask.
+          signature_name: empty for the default.
+          inputs: makes the inputs, once it is known what the signature takes.
+          outputs: the names to answer with; all when empty.
+          seconds: what the client has left, where it says so.
+          shown: whether to tell what a person sees of each recommended item.
+
+        Raises:
+          ServingError: the request is refused.
+        """
+        with self.registry.use(target.model, target.version, target.label) as servable:
+            signature = find(servable.signatures, signature_name)
+            names = list(outputs)
+            signature.require_outputs(names)
+            given = inputs(signature)
+            rows = signature.require_inputs(given)
+            self._require_within_limits(given, rows, servable)
+            deadline = self._config.batching.deadline_seconds
+            answer = await servable.batcher.run(
+                signature,
+                Ask(signature.name, given, shown),
+                rows,
+                deadline if seconds is None else min(seconds, deadline),
+            )
+            return Result(
+                Target(servable.model, servable.version),
+                signature,
+                {name: answer.outputs[name] for name in names or answer.outputs},
+                answer.shown,
+            )
+
+    async def search(self, target: Target, text: str, limit: int) -> Found:
+        """Looks for items by what is shown of them.
+
+        Raises:
+          ServingError: the request is refused.
+        """
+        with self.registry.use(target.model, target.version, target.label) as servable:
+            return await servable.search(text, limit)
+
+    def only_model(self, name: str | None) -> str:
+        """Returns the model that is meant when a request names none.
+
+        Raises:
+          ServingError: INVALID_ARGUMENT, there are several.
+        """
+        names = self.registry.names
+        if name is None and len(names) != 1:
+            raise invalid(f"model is missing: expected one of {', '.join(names)}")
+        return names[0] if name is None else name
+
+    def _require_within_limits(self, inputs: Tensors, rows: int, servable: Servable) -> None:
+        limits = self._config.limits
+        if not 1 <= rows <= limits.rows:
+            raise invalid(f"a batch of {rows}: expected 1 … {limits.rows} rows")
+        for name, value in inputs.items():
+            if value.dtype == object:
+                _require_short_strings(name, value, limits)
+            elif name == "k" and value.ndim == 0:
+                most = min(limits.k, servable.record.max_k)
+                if not 1 <= value <= most:
+                    raise invalid(f"k = {value}: expected 1 … {most}")
+
+
+def _require_short_strings(name: str, value: Any, limits: LimitsConfig) -> None:
+    width = value.shape[1] if value.ndim > 1 else 0
+    most = limits.exclude if name == "exclude" else limits.history
+    if width > most:
+        raise invalid(f"{name} has {width} elements: expected at most {most}")
+    longest = max(map(len, value.flat), default=0)
+    if longest > limits.string_bytes:
+        raise invalid(f"{name} has a string of {longest} bytes: expected at most {limits.string_bytes}")

@@ -1,0 +1,98 @@
+"""The process of one version of one model: verifies, loads and warms it up, then answers until its socket closes."""
+
+import gc
+import itertools
+import logging
+import signal
+import socket
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
+
+from recsys.errors import RecsysError
+from serving.bundle import Bundle, open_bundle
+from serving.server.messages import Answer, Ask, Failed, Found, Loaded, Refused, Search, frame, receive_blocking
+from serving.server.warmup import warm_up
+
+_BY_REQUEST = (tf.errors.InvalidArgumentError, tf.errors.OutOfRangeError, tf.errors.FailedPreconditionError)
+
+
+def main(connection: socket.socket, models: Path, version: int) -> None:
+    """Serves `<models>/<version>` on `connection`; ends when the other end closes it."""
+    # Ctrl-C and a supervisor's SIGTERM reach all processes; the server lets requests end before it closes the socket.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    with connection, connection.makefile("rb") as requests:
+        try:
+            bundle, loaded = _load(models, version)
+            catalogue = _Catalogue(bundle)
+        except (RecsysError, OSError, tf.errors.OpError, DecodeError) as error:
+            connection.sendall(frame(Refused(_without_path(error, models))))
+            return
+        # What has been loaded is never garbage; looking through it again and again would stall requests.
+        gc.freeze()
+        connection.sendall(frame(loaded))
+        while (request := receive_blocking(requests)) is not None:
+            connection.sendall(frame(_reply(request, bundle, catalogue)))
+
+
+def _load(models: Path, version: int) -> tuple[Bundle, Loaded]:
+    bundle = open_bundle(models, version)
+    saved = saved_model_pb2.SavedModel.FromString((bundle.path / "saved_model.pb").read_bytes())
+    signatures = SignatureDefMap(signature_def=dict(saved.meta_graphs[0].signature_def))
+    requests = warm_up(bundle)
+    return bundle, Loaded(bundle.record, signatures.SerializeToString(), requests)
+
+
+def _without_path(error: Exception, models: Path) -> str:
+    """What clients may read: `<name>/<version>` in place of where that is."""
+    text = str(error).replace(f"{models.parent}/", "")
+    return " ".join(text.split()) if isinstance(error, RecsysError) else f"{models.name} cannot be loaded"
+
+
+class _Catalogue:
+    """The items by what is shown of them."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.shown = bundle.shown
+        self._texts = [(item, " ".join((item, *shown.values())).casefold()) for item, shown in self.shown.items()]
+
+    def search(self, text: str, limit: int) -> Found:
+        wanted = text.casefold()
+        found = itertools.islice((item for item, content in self._texts if wanted in content), limit)
+        return Found([(item, self.shown[item]) for item in found])
+
+
+def _reply(request: Ask | Search, bundle: Bundle, catalogue: _Catalogue) -> Answer | Found | Failed:
+    if isinstance(request, Search):
+        return catalogue.search(request.text, request.limit)
+    try:
+        outputs = call(bundle.model.signatures[request.signature], request.inputs)
+    except _BY_REQUEST:
+        return Failed("the model cannot answer these inputs", by_request=True)
+    except Exception:
+        # Whatever it was, the next request may be answered; this one's client is told that it was not its fault.
+        logging.getLogger("recsys.serving").exception("a call of %s failed", request.signature)
+        return Failed("the model failed", by_request=False)
+    if not request.shown:
+        return Answer(outputs)
+    ids = outputs["item_ids"]
+    return Answer(outputs, [[catalogue.shown.get(item.decode(), {}) for item in row if item] for row in ids])
+
+
+def call(signature: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+    """Calls a signature with arrays and returns arrays."""
+    return {name: value.numpy() for name, value in signature(**_tensors(inputs)).items()}
+
+
+def _tensors(inputs: dict[str, Any]) -> dict[str, tf.Tensor]:
+    # An array of no objects does not tell TensorFlow that it holds strings.
+    return {
+        name: tf.constant(value, tf.string) if value.dtype == object else tf.constant(value)
+        for name, value in inputs.items()
+    }
