@@ -29,6 +29,7 @@ class Registry:
         """
         self._models, self._config, self._metrics = models, config, metrics
         self._by_name: dict[str, Model] = {}
+        self._at_start: frozenset[str] = frozenset()
         self._one_at_a_time = asyncio.Lock()
         if not model_names(models):
             hint = f"; {models} is a model itself: serve its parent" if versions(models) else ""
@@ -36,8 +37,8 @@ class Registry:
 
     @property
     def is_ready(self) -> bool:
-        """Whether every model found so far can answer."""
-        return bool(self._by_name) and all(model.plan.stable is not None for model in self._by_name.values())
+        """Whether every model that was there at the start can answer; one that is added later is not waited for."""
+        return bool(self._at_start) and all(self._by_name[name].plan.stable is not None for name in self._at_start)
 
     @property
     def names(self) -> list[str]:
@@ -81,6 +82,7 @@ class Registry:
             for name in await asyncio.to_thread(model_names, self._models):
                 if name not in self._by_name:
                     self._by_name[name] = Model(self._models / name, self._config, self._metrics)
+            self._at_start = self._at_start or frozenset(self._by_name)
             for name, model in self._by_name.items():
                 try:
                     await model.refresh(try_again)

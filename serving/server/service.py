@@ -97,16 +97,16 @@ class Service:
         with self.registry.use(target.model, target.version, target.label) as servable:
             return await servable.search(text, limit)
 
-    def only_model(self, name: str | None) -> str:
+    def only_model(self, name: str) -> str:
         """Returns the model that is meant when a request names none.
 
         Raises:
           ServingError: INVALID_ARGUMENT, there are several.
         """
         names = self.registry.names
-        if name is None and len(names) != 1:
+        if not name and len(names) != 1:
             raise invalid(f"model is missing: expected one of {', '.join(names)}")
-        return names[0] if name is None else name
+        return name or names[0]
 
     def _require_within_limits(self, inputs: Tensors, rows: int, servable: Servable) -> None:
         limits = self._config.limits

@@ -60,4 +60,17 @@ class _Name(Convertor[str]):
         return value
 
 
+class _Digits(Convertor[int]):
+    """A version, of as many digits as 64 bits may have."""
+
+    regex = "[0-9]{1,19}"
+
+    def convert(self, value: str) -> int:
+        return int(value)
+
+    def to_string(self, value: int) -> str:
+        return str(value)
+
+
 register_url_convertor("name", _Name())
+register_url_convertor("digits", _Digits())

@@ -2,8 +2,9 @@
 
 from importlib import resources
 
-from fastapi import APIRouter
+from starlette.requests import Request
 from starlette.responses import HTMLResponse
+from starlette.routing import Route
 
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; img-src data:; "
@@ -11,13 +12,11 @@ _POLICY = (
 )
 
 
-def routes() -> APIRouter:
+def route() -> Route:
     """Returns the page's route."""
-    router = APIRouter()
     page = resources.files(__package__).joinpath("explorer.html").read_text(encoding="utf-8")
 
-    @router.get("/", include_in_schema=False)
-    async def explorer() -> HTMLResponse:
+    async def explorer(_request: Request) -> HTMLResponse:
         return HTMLResponse(page, headers={"content-security-policy": _POLICY})
 
-    return router
+    return Route("/", explorer)

@@ -9,14 +9,15 @@ from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
-from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
 from starlette.responses import Response
 
 import recsys
 from serving.server.messages import Tensors
 from serving.server.rest.answers import json_answer
 from serving.server.rest.nested import to_array
+from serving.server.rest.operation import Operation, read_body, read_version
 from serving.server.service import Service, Target
 from serving.server.signatures import Signature, Spec, find
 from serving.server.status import invalid
@@ -32,8 +33,8 @@ _DATATYPES = {
 
 _MAX_AXES = 8
 
-_Model = Annotated[str, Path(description="A model's name.")]
-_Version = Annotated[str, Path(description="A version's number.", pattern=r"^\d{1,18}$")]
+_TAG = "Open Inference Protocol"
+_TARGETS = ("/v2/models/{model:name}", "/v2/models/{model:name}/versions/{version:digits}")
 
 
 class InferInput(BaseModel):
@@ -64,60 +65,55 @@ class InferRequest(BaseModel):
 
     inputs: list[InferInput]
     outputs: list[InferOutput] = []
-    id: str | None = None
+    id: str = ""
     parameters: dict[str, Any] = {}
 
 
-def routes(service: Service) -> APIRouter:
-    """Returns the API's routes."""
-    router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
+def operations(service: Service) -> list[Operation]:
+    """Returns the API's operations."""
 
-    @router.get("")
-    async def server() -> Response:
+    async def server(_request: Request) -> Response:
         """Names the server."""
         return json_answer({"name": "recsys", "version": recsys.__version__, "extensions": []})
 
-    @router.get("/health/live")
-    async def live() -> Response:
+    async def live(_request: Request) -> Response:
         """Answers while the server runs."""
         return json_answer({"live": True})
 
-    @router.get("/health/ready", responses={503: {}})
-    async def ready() -> Response:
+    async def ready(_request: Request) -> Response:
         """Tells whether every model can answer."""
         return json_answer({"ready": service.registry.is_ready}, 200 if service.registry.is_ready else 503)
 
-    @router.get("/models/{model:name}")
-    async def model_metadata(model: _Model) -> Response:
+    async def metadata(request: Request) -> Response:
         """Describes a model's default signature."""
-        return _metadata(service, Target(model))
+        return _metadata(service, _target(request))
 
-    @router.get("/models/{model:name}/versions/{version}")
-    async def version_metadata(model: _Model, version: _Version) -> Response:
-        """Describes a version's default signature."""
-        return _metadata(service, Target(model, int(version)))
-
-    @router.get("/models/{model:name}/ready", responses={503: {}})
-    async def model_ready(model: _Model) -> Response:
+    async def model_ready(request: Request) -> Response:
         """Tells whether a model can answer."""
-        return _ready(service, Target(model))
+        return _ready(service, _target(request))
 
-    @router.get("/models/{model:name}/versions/{version}/ready", responses={503: {}})
-    async def version_ready(model: _Model, version: _Version) -> Response:
-        """Tells whether a version can answer."""
-        return _ready(service, Target(model, int(version)))
-
-    @router.post("/models/{model:name}/infer")
-    async def infer(model: _Model, asked: InferRequest) -> Response:
+    async def infer(request: Request) -> Response:
         """Calls a signature."""
-        return await _infer(service, Target(model), asked)
+        return await _infer(service, _target(request), await read_body(request, InferRequest))
 
-    @router.post("/models/{model:name}/versions/{version}/infer")
-    async def infer_version(model: _Model, version: _Version, asked: InferRequest) -> Response:
-        """Calls a signature of a version."""
-        return await _infer(service, Target(model, int(version)), asked)
+    return [
+        Operation("GET", "/v2", server, _TAG),
+        Operation("GET", "/v2/health/live", live, _TAG),
+        Operation("GET", "/v2/health/ready", ready, _TAG, statuses=(503,)),
+        *(
+            operation
+            for target in _TARGETS
+            for operation in (
+                Operation("POST", f"{target}/infer", infer, _TAG, body=InferRequest),
+                Operation("GET", target, metadata, _TAG),
+                Operation("GET", f"{target}/ready", model_ready, _TAG),
+            )
+        ),
+    ]
 
-    return router
+
+def _target(request: Request) -> Target:
+    return Target(request.path_params["model"], read_version(request))
 
 
 def _ready(service: Service, target: Target) -> Response:
@@ -156,7 +152,7 @@ async def _infer(service: Service, target: Target, asked: InferRequest) -> Respo
         "model_version": str(result.target.version),
         "outputs": [_output(name, value, result.signature.outputs[name]) for name, value in result.outputs.items()],
     }
-    return json_answer(answer if asked.id is None else {"id": asked.id} | answer)
+    return json_answer({"id": asked.id} | answer if asked.id else answer)
 
 
 def _tensors(asked: InferRequest, signature: Signature) -> Tensors:

@@ -2,31 +2,40 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
-from pydantic import BaseModel
+from pydantic import BaseModel, WithJsonSchema
+from starlette.requests import Request
 from starlette.responses import Response
 
 from recsys.errors import BundleError
 from serving.server import release
 from serving.server.metrics import Metrics
 from serving.server.rest.answers import json_answer
+from serving.server.rest.openapi import ASSETS, DOCUMENT, PAGE
+from serving.server.rest.operation import Operation
 from serving.server.service import Service
 from serving.server.status import Code, ServingError
 
 ADMIN_PREFIX = "/admin/"
 # Supervisors and browsers that load a page send no token. The explorer asks a person for one.
-OPEN_PATHS = frozenset({"/", "/docs", "/openapi.json", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"})
-OPEN_PREFIX = "/static-offline-docs/"
+OPEN_PATHS = frozenset({"/", PAGE, DOCUMENT, "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"})
+OPEN_PREFIX = f"{ASSETS}/"
+
+_TAG = "operations"
+_MODEL = f"{ADMIN_PREFIX}models/{{model:name}}"
+
+
+# Without one it is null.
+_Version = Annotated[int | None, WithJsonSchema({"type": "integer", "nullable": True})]
 
 
 class ModelState(BaseModel):
     """The versions that serve a model, and what its index reaches."""
 
     name: str
-    stable: int | None
-    canary: int | None
+    stable: _Version
+    canary: _Version
     num_candidates: int
     max_k: int
     index_recall: float
@@ -39,49 +48,49 @@ class Overview(BaseModel):
     models: list[ModelState]
 
 
-def routes(service: Service, metrics: Metrics) -> APIRouter:
-    """Returns the operators' routes."""
-    router = APIRouter(tags=["operations"])
+def operations(service: Service, metrics: Metrics) -> list[Operation]:
+    """Returns the operators' operations."""
     registry = service.registry
 
-    @router.get("/healthz")
-    async def healthz() -> Response:
+    async def healthz(_request: Request) -> Response:
         """Answers while the server runs."""
         return json_answer({"status": "ok"})
 
-    @router.get("/readyz", responses={503: {}})
-    async def readyz() -> Response:
+    async def readyz(_request: Request) -> Response:
         """Tells whether every model can answer."""
         return json_answer({"ready": registry.is_ready}, 200 if registry.is_ready else 503)
 
-    @router.get("/metrics")
-    @router.get("/monitoring/prometheus/metrics")
-    async def prometheus() -> Response:
+    async def prometheus(_request: Request) -> Response:
         """Shows the metrics as text for Prometheus."""
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    @router.get("/models", response_model=Overview)
-    async def models() -> Response:
+    async def models(_request: Request) -> Response:
         """Lists the models that answer."""
         return json_answer({"models": [_state(service, name) for name in registry.names if _serves(service, name)]})
 
-    @router.post(f"{ADMIN_PREFIX}reload")
-    async def reload() -> Response:
+    async def reload(_request: Request) -> Response:
         """Looks for new versions now, also at those that were refused before."""
         await registry.refresh(try_again=True)
         return json_answer({"models": {name: _plan(service, name) for name in registry.names}})
 
-    @router.post(f"{ADMIN_PREFIX}models/{{model:name}}/rollback")
-    async def rollback(model: str) -> Response:
+    async def rollback(request: Request) -> Response:
         """Withdraws the newest version and serves the one before it."""
-        return await _decide(service, model, release.roll_back)
+        return await _decide(service, request.path_params["model"], release.roll_back)
 
-    @router.post(f"{ADMIN_PREFIX}models/{{model:name}}/promote")
-    async def promote(model: str) -> Response:
+    async def promote(request: Request) -> Response:
         """Makes the canary stable."""
-        return await _decide(service, model, release.promote)
+        return await _decide(service, request.path_params["model"], release.promote)
 
-    return router
+    return [
+        Operation("GET", "/healthz", healthz, _TAG),
+        Operation("GET", "/readyz", readyz, _TAG, statuses=(503,)),
+        Operation("GET", "/metrics", prometheus, _TAG, media_type="text/plain"),
+        Operation("GET", "/monitoring/prometheus/metrics", prometheus, _TAG, media_type="text/plain"),
+        Operation("GET", "/models", models, _TAG, answer=Overview),
+        Operation("POST", f"{ADMIN_PREFIX}reload", reload, _TAG),
+        Operation("POST", f"{_MODEL}/rollback", rollback, _TAG),
+        Operation("POST", f"{_MODEL}/promote", promote, _TAG),
+    ]
 
 
 async def _decide(service: Service, model: str, decide: Callable[..., Any]) -> Response:

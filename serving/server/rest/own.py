@@ -3,32 +3,34 @@
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
 from starlette.responses import Response
 
 from serving.server.messages import Tensors, string_rows, strings
 from serving.server.rest.answers import json_answer
+from serving.server.rest.operation import MAX_INT32, MAX_VERSION, Operation, read_body, read_query
 from serving.server.service import Result, Service, Target
 from serving.server.signatures import Signature
 from serving.server.status import invalid
 
+_TAG = "recsys"
 _LIMIT = 50
 
 
 class _Asked(BaseModel):
-    """Whom to ask, in each request: the only model there is, in its stable version, unless these say otherwise."""
+    """Whom to ask: the only model there is, in its stable version, unless these say otherwise."""
 
     model_config = ConfigDict(extra="forbid")
 
-    model: str | None = None
-    version: Annotated[int, Field(ge=0, lt=2**63)] | None = None
-    label: str | None = None
+    model: str = ""
+    version: Annotated[int, Field(ge=0, le=MAX_VERSION)] = 0
+    label: str = ""
 
     def target(self, service: Service) -> Target:
-        if self.version is not None and self.label is not None:
+        if self.version and self.label:
             raise invalid("expected at most one of version and label")
-        return Target(service.only_model(self.model), self.version, self.label)
+        return Target(service.only_model(self.model), self.version or None, self.label or None)
 
 
 class RecommendRequest(_Asked):
@@ -44,7 +46,7 @@ class RecommendRequest(_Asked):
     model_config = ConfigDict(json_schema_extra={"example": {"user_id": "42", "k": 10}})
 
     user_id: str = ""
-    k: Annotated[int, Field(ge=1, lt=2**31)] = 10
+    k: Annotated[int, Field(ge=1, le=MAX_INT32)] = 10
     history: list[str] = []
     exclude: list[str] = []
 
@@ -55,7 +57,15 @@ class SimilarRequest(_Asked):
     model_config = ConfigDict(json_schema_extra={"example": {"item_id": "1", "k": 10}})
 
     item_id: str
-    k: Annotated[int, Field(ge=1, lt=2**31)] = 10
+    k: Annotated[int, Field(ge=1, le=MAX_INT32)] = 10
+
+
+class ItemsQuery(BaseModel):
+    """What `/items` takes: part of an id or of what is shown, and how many items."""
+
+    query: Annotated[str, Field(max_length=256)]
+    limit: Annotated[int, Field(ge=1, le=_LIMIT)] = 20
+    model: str = ""
 
 
 class RankedItem(BaseModel):
@@ -108,13 +118,12 @@ class ItemsAnswer(BaseModel):
     items: list[ShownItem]
 
 
-def routes(service: Service) -> APIRouter:
-    """Returns the API's routes."""
-    router = APIRouter(tags=["recsys"])
+def operations(service: Service) -> list[Operation]:
+    """Returns the API's operations."""
 
-    @router.post("/recommend", response_model=RecommendAnswer)
-    async def recommend(asked: RecommendRequest) -> Response:
+    async def recommend(request: Request) -> Response:
         """Recommends items that a user has not taken."""
+        asked = await read_body(request, RecommendRequest)
 
         def inputs(signature: Signature) -> Tensors:
             return _scalars(signature, asked.k) | {
@@ -125,19 +134,12 @@ def routes(service: Service) -> APIRouter:
 
         result = await service.predict(asked.target(service), "recommend", inputs, shown=True)
         known = bool(result.outputs["known"][0])
-        return json_answer(
-            _who(result)
-            | {
-                "user_id": asked.user_id,
-                "known": known,
-                "source": _source(result, known, asked),
-                "items": _ranked(result),
-            }
-        )
+        about = {"user_id": asked.user_id, "known": known, "source": _source(result, known, asked)}
+        return json_answer(_who(result) | about | {"items": _ranked(result)})
 
-    @router.post("/similar", response_model=SimilarAnswer)
-    async def similar(asked: SimilarRequest) -> Response:
+    async def similar(request: Request) -> Response:
         """Finds the nearest other items."""
+        asked = await read_body(request, SimilarRequest)
 
         def inputs(signature: Signature) -> Tensors:
             return _scalars(signature, asked.k) | {"item_id": strings([asked.item_id.encode()])}
@@ -145,17 +147,17 @@ def routes(service: Service) -> APIRouter:
         result = await service.predict(asked.target(service), "similar_items", inputs, shown=True)
         return json_answer(_who(result) | {"item_id": asked.item_id, "items": _ranked(result)})
 
-    @router.get("/items", response_model=ItemsAnswer)
-    async def items(
-        query: Annotated[str, Query(max_length=256, description="Part of an id or of what is shown.")],
-        limit: Annotated[int, Query(ge=1, le=_LIMIT)] = 20,
-        model: str | None = None,
-    ) -> Response:
+    async def items(request: Request) -> Response:
         """Looks for items of the catalogue."""
-        found = await service.search(Target(service.only_model(model)), query, limit)
+        asked = read_query(request, ItemsQuery)
+        found = await service.search(Target(service.only_model(asked.model)), asked.query, asked.limit)
         return json_answer({"items": [{"item_id": item, "shown": shown} for item, shown in found.items]})
 
-    return router
+    return [
+        Operation("POST", "/recommend", recommend, _TAG, body=RecommendRequest, answer=RecommendAnswer),
+        Operation("POST", "/similar", similar, _TAG, body=SimilarRequest, answer=SimilarAnswer),
+        Operation("GET", "/items", items, _TAG, query=ItemsQuery, answer=ItemsAnswer),
+    ]
 
 
 def _scalars(signature: Signature, k: int) -> Tensors:

@@ -1,106 +1,69 @@
 """TensorFlow Serving's REST API: `/v1/models/…`."""
 
-from typing import Annotated, Any
+from typing import Any
 
 import orjson
-from fastapi import APIRouter, Path, Request
 from google.protobuf import json_format
+from pydantic import BaseModel, ConfigDict
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from serving.server.model_status import metadata_response, status_response
 from serving.server.rest.answers import error_answer, json_answer, read_object
+from serving.server.rest.operation import Operation, read_version
 from serving.server.rest.predict_json import PredictRequest, predict_answer
 from serving.server.service import Service, Target
-from serving.server.status import invalid
 
-_VERSION_LIMIT = 1 << 63
-
-_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "properties": {
-                        "signature_name": {"type": "string"},
-                        "instances": {"type": "array", "minItems": 1, "items": {}},
-                        "inputs": {},
-                    },
-                    "oneOf": [{"required": ["instances"]}, {"required": ["inputs"]}],
-                },
-                "example": {"signature_name": "serving_default", "instances": [{"user_id": "42"}]},
-            }
-        },
-    }
-}
-
-_Model = Annotated[str, Path(description="A model's name.")]
-_Version = Annotated[str, Path(description="A version's number.", pattern=r"^\d+$")]
+_TAG = "TensorFlow Serving"
+_TARGETS = ("{model:name}", "{model:name}/versions/{version:digits}", "{model:name}/labels/{label:name}")
 
 
-def routes(service: Service) -> APIRouter:
-    """Returns the API's routes."""
-    router = APIRouter(prefix="/v1/models", tags=["TensorFlow Serving"])
+class PredictBody(BaseModel):
+    """What `:predict` takes, for the documentation: rows as `instances`, or columns as `inputs`."""
 
-    async def answer(request: Request, target: Target) -> Response:
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [{"required": ["instances"]}, {"required": ["inputs"]}],
+            "example": {"signature_name": "serving_default", "instances": [{"user_id": "42"}]},
+        }
+    )
+
+    signature_name: str = ""
+    instances: list[Any] = []
+    inputs: Any = None
+
+
+def operations(service: Service) -> list[Operation]:
+    """Returns the API's operations, each for the stable version, for a version and for a label."""
+
+    async def predict(request: Request) -> Response:
+        """Calls a signature."""
         asked = PredictRequest(read_object(await request.body()))
-        result = await service.predict(target, asked.signature_name, asked.inputs)
+        result = await service.predict(_target(request), asked.signature_name, asked.inputs)
         return json_answer(predict_answer(result.outputs, asked.is_rows))
 
-    @router.post("/{model:name}:predict", openapi_extra=_BODY)
-    async def predict(request: Request, model: _Model) -> Response:
-        """Calls a signature of the stable version."""
-        return await answer(request, Target(model))
+    async def status(request: Request) -> Response:
+        """Tells the state of each version that is meant."""
+        return _status(service, _target(request))
 
-    @router.post("/{model:name}/versions/{version:int}:predict", openapi_extra=_BODY)
-    async def predict_version(request: Request, model: _Model, version: _Version) -> Response:
-        """Calls a signature of a version."""
-        return await answer(request, Target(model, version=_number(version)))
+    async def metadata(request: Request) -> Response:
+        """Describes the signatures."""
+        return _metadata(service, _target(request))
 
-    @router.post("/{model:name}/labels/{label:name}:predict", openapi_extra=_BODY)
-    async def predict_label(request: Request, model: _Model, label: str) -> Response:
-        """Calls a signature of the version that has the label `stable` or `canary`."""
-        return await answer(request, Target(model, label=label))
-
-    @router.get("/{model:name}")
-    async def model_status(model: _Model) -> Response:
-        """Tells the state of each version."""
-        return _status(service, Target(model))
-
-    @router.get("/{model:name}/versions/{version:int}")
-    async def version_status(model: _Model, version: _Version) -> Response:
-        """Tells the state of a version."""
-        return _status(service, Target(model, version=_number(version)))
-
-    @router.get("/{model:name}/labels/{label:name}")
-    async def label_status(model: _Model, label: str) -> Response:
-        """Tells the state of the version that has a label."""
-        return _status(service, Target(model, label=label))
-
-    @router.get("/{model:name}/metadata")
-    async def model_metadata(model: _Model) -> Response:
-        """Describes the stable version's signatures."""
-        return _metadata(service, Target(model))
-
-    @router.get("/{model:name}/versions/{version:int}/metadata")
-    async def version_metadata(model: _Model, version: _Version) -> Response:
-        """Describes a version's signatures."""
-        return _metadata(service, Target(model, version=_number(version)))
-
-    @router.get("/{model:name}/labels/{label:name}/metadata")
-    async def label_metadata(model: _Model, label: str) -> Response:
-        """Describes the signatures of the version that has a label."""
-        return _metadata(service, Target(model, label=label))
-
-    return router
+    return [
+        operation
+        for target in _TARGETS
+        for operation in (
+            Operation("POST", f"/v1/models/{target}:predict", predict, _TAG, body=PredictBody),
+            Operation("GET", f"/v1/models/{target}", status, _TAG),
+            Operation("GET", f"/v1/models/{target}/metadata", metadata, _TAG),
+        )
+    ]
 
 
-def _number(version: str) -> int:
-    if int(version) >= _VERSION_LIMIT:
-        raise invalid("Failed to convert version: it is too large to be one")
-    return int(version)
+def _target(request: Request) -> Target:
+    return Target(request.path_params["model"], read_version(request), request.path_params.get("label"))
 
 
 def _status(service: Service, target: Target) -> Response:

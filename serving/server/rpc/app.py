@@ -32,7 +32,7 @@ class RpcServer:
         self._registry, self._grace = service.registry, config.network.shutdown_seconds
         self._server = grpc.aio.server(options=options)
         self._health = health.aio.HealthServicer()
-        calls = Calls(gatekeeper, metrics, self._registry.names.__contains__)
+        calls = Calls(gatekeeper, metrics, lambda name: name in self._registry.names)
         self._server.add_generic_rpc_handlers((prediction.handlers(service, calls), model.handlers(service, calls)))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         address = f"{config.network.host}:{config.network.grpc_port}"
