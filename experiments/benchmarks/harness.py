@@ -21,6 +21,8 @@ import experiments.benchmarks
 from experiments.tables import stdout
 from recsys.errors import ConfigError
 
+_HELPERS = ("harness", "http_load")
+
 # Does its work once and returns how much it was: rows, steps, requests.
 Way = Callable[[], int]
 
@@ -54,15 +56,19 @@ class Report:
       cases: the factor that the benchmark is about, per case.
       tables: what a person reads; they tell the conditions too, such as batch size or recall.
       higher_is_better: whether the weakest case is the lowest or, as for growth, the highest.
+      headline: the case that is quoted, where cases are of several kinds and have no weakest.
     """
 
     cases: Mapping[str, float]
     tables: Sequence[Table]
     higher_is_better: bool = True
+    headline: str | None = None
 
     @property
     def ratio(self) -> float:
-        """The weakest case's."""
+        """The headline's, or else the weakest case's."""
+        if self.headline is not None:
+            return self.cases[self.headline]
         return (min if self.higher_is_better else max)(self.cases.values())
 
 
@@ -84,7 +90,7 @@ def run_benchmark(name: str) -> None:
 def benchmark_names() -> list[str]:
     """Returns what `recsys bench` can run, sorted."""
     modules = pkgutil.iter_modules(experiments.benchmarks.__path__)
-    return sorted(module.name for module in modules if module.name != "harness" and not module.ispkg)
+    return sorted(module.name for module in modules if module.name not in _HELPERS and not module.ispkg)
 
 
 def row(name: str, report: Report) -> dict[str, Any]:

@@ -13,9 +13,6 @@ from serving.server.settings import BatchingConfig
 from serving.server.signatures import Signature
 from serving.server.status import Code, ServingError
 
-# While the model computes one call, the next one is already in its socket.
-_CALLS_UNDER_WAY = 2
-
 _Key = tuple[Any, ...]
 Call = Callable[[Ask], Awaitable[Answer | Failed]]
 
@@ -71,6 +68,11 @@ class Batcher:
     def _capacity(self) -> int:
         return self._config.max_batch_size * self._config.max_enqueued_batches
 
+    @property
+    def _may_call(self) -> bool:
+        """One call at a time, so that requests gather meanwhile; a full one may already wait in the model's socket."""
+        return not self._calls or (len(self._calls) == 1 and self._queued_rows >= self._config.max_batch_size)
+
     def _begin_when_full_or_due(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._config.batch_timeout_micros and not self._calls and self._queued_rows < self._config.max_batch_size:
             if self._timer is None:
@@ -82,7 +84,7 @@ class Batcher:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        while len(self._calls) < _CALLS_UNDER_WAY and (batch := self._take()):
+        while self._may_call and (batch := self._take()):
             task = asyncio.create_task(self._answer(batch))
             self._calls.add(task)
             task.add_done_callback(self._ended)

@@ -70,16 +70,14 @@ _ERROR = {"type": "object", "properties": {"error": {"type": "string"}}, "requir
 
 
 def _operation(operation: Operation) -> dict[str, Any]:
+    answer = _content(_reference(operation.answer), operation.media_type)
     described: dict[str, Any] = {
         "tags": [operation.tag],
         "summary": (operation.endpoint.__doc__ or "").strip(),
         "operationId": f"{operation.verb.lower()}{operation.documented_path}",
         "parameters": [*_path_parameters(operation), *_query_parameters(operation.query)],
         "responses": {
-            "200": {
-                "description": "The answer.",
-                "content": _content(_reference(operation.answer), operation.media_type),
-            },
+            "200": {"description": "The answer.", "content": answer},
             **{str(status): {"$ref": "#/components/responses/Error"} for status in _EVERYWHERE},
             **{str(status): {"description": "The answer is no."} for status in operation.statuses},
         },
