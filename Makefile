@@ -7,7 +7,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: setup quickstart test check format lock
+.PHONY: setup quickstart test test-slow check format lock
 
 setup: $(READY)
 
@@ -23,6 +23,9 @@ quickstart: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m slow -s
 
 check: $(READY)
 	$(BIN)/ruff check .

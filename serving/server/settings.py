@@ -66,12 +66,10 @@ class ReleaseConfig(Frozen):
       poll_seconds: how often the models' folders are looked at.
       canary_fraction: the share of requests without a version or label that the newest version gets as `canary` until
         it is promoted; 0 serves the newest version to everybody as soon as it is warm.
-      shadow_fraction: the share of recommendations that is also answered exactly, to watch the index' recall.
     """
 
     poll_seconds: float = Field(default=1.0, gt=0)
     canary_fraction: float = Field(default=0.0, ge=0, lt=1)
-    shadow_fraction: float = Field(default=0.0, ge=0, le=1)
 
 
 class SecurityConfig(Frozen):

@@ -123,17 +123,17 @@ def test_requests_with_another_k_do_not_share_a_call() -> None:
 def test_a_full_queue_refuses_at_once() -> None:
     async def test(model: Model, send: Any, sizes: list[int]) -> None:
         model.gate.clear()
-        waiting = [asyncio.create_task(send(ask(f"u{n}"))) for n in range(2 + 6)]
+        waiting = [asyncio.create_task(send(ask(f"u{n}"))) for n in range(3 + 6)]
         await asyncio.sleep(0.01)
         started = time.perf_counter()
         [outcome] = await asyncio.gather(send(ask("late")), return_exceptions=True)
         assert time.perf_counter() - started < 0.1
         assert refusal(outcome) == (Code.UNAVAILABLE, "the queue is full: try again later")
         model.gate.set()
-        assert len(await asyncio.gather(*waiting)) == 8
+        assert len(await asyncio.gather(*waiting)) == 9
         assert await send(ask("later")) == ["later::1"]
 
-    # Two calls of one row are under way, three batches of two rows wait.
+    # A call of one row is under way and one of two waits in the model's socket; three batches of two rows wait here.
     run(test, max_batch_size=2, max_enqueued_batches=3)
 
 

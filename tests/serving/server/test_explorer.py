@@ -68,6 +68,7 @@ def test_a_person_finds_items_builds_a_history_and_reads_why(
     expect(page.locator("#history li span")).to_have_text(re.compile("Lonely"))
     expect(page.locator("#rests-on")).to_have_text("Not known to version 1; the answer rests on: history.")
     expect(page.locator(".because").first).to_have_text(re.compile("because of Lonely"))
+    expect(page.locator("#model-label, #token-form").first).to_be_hidden()
 
     page.get_by_role("button", name="+ took it").first.click()
     expect(page.locator("#history li")).to_have_count(2)
