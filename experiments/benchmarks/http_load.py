@@ -6,13 +6,14 @@ Written on sockets: an HTTP library costs more processor time for a request than
 import asyncio
 import json
 import os
+import signal
 import socket
 import subprocess
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,7 +85,10 @@ def running(command: Sequence[str], ready_url: str) -> Iterator[None]:
       RuntimeError: it ended, or was not ready in time.
     """
     quiet = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
-    process = subprocess.Popen(command, env=quiet, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # A group of its own: some servers leave their workers behind.
+    process = subprocess.Popen(
+        command, env=quiet, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     try:
         until = time.monotonic() + _STARTING_SECONDS
         while not _answers(ready_url):
@@ -95,6 +99,8 @@ def running(command: Sequence[str], ready_url: str) -> Iterator[None]:
     finally:
         process.terminate()
         process.wait()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def free_ports(count: int) -> list[int]:

@@ -152,6 +152,7 @@ class Model:
         if not is_served:
             self._set(version, "UNLOADING")
         await old.unload()
+        _LOG.info("a version is unloaded", extra={"model": self.name, "version": version})
         if not is_served:
             self._set(version, "END")
 

@@ -40,8 +40,10 @@ class Server:
     def _wait(self, is_so: Any) -> None:
         until = time.monotonic() + _STARTING_SECONDS
         while not is_so():
-            assert self.process.poll() is None, self._log_path.read_text()
-            assert time.monotonic() < until, self._log_path.read_text()
+            late = time.monotonic() > until
+            if late or self.process.poll() is not None:
+                self.process.kill()
+                raise AssertionError(self._log_path.read_text()[-5000:])
             time.sleep(0.05)
 
     def log(self) -> list[dict[str, Any]]:
