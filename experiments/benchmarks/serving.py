@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -66,8 +67,8 @@ def measure(source: str = _SOURCE, requests: int = 3200, calls: int = 200, repea
         ways = {"rest": lambda count: latencies(ours, count), "grpc": _grpc_calls(channel)}
         overheads, latency_table = _overheads(_in_process(models), ways, calls, repeats)
         pairs = time_pairs(
-            lambda: send_all(ours, requests, CLIENTS),
-            {name: (lambda post=post: send_all(post, requests, CLIENTS)) for name, post in peers.items()},
+            partial(send_all, ours, requests, CLIENTS),
+            {name: partial(send_all, post, requests, CLIENTS) for name, post in peers.items()},
             repeats,
         )
     title = f"{CLIENTS} clients, {requests:,} requests a run, {repeats} pairs, k = {K}"

@@ -111,7 +111,7 @@ def read_signatures(signature_defs: SignatureDefMap) -> dict[str, Signature]:
 def _specs(tensors: Any) -> dict[str, Spec]:
     return {
         name: Spec(_DTYPES[info.dtype], tuple(None if dim.size < 0 else dim.size for dim in info.tensor_shape.dim))
-        for name, info in tensors.items()
+        for name, info in sorted(tensors.items())  # a protobuf map has no order
     }
 
 

@@ -49,7 +49,7 @@ class Server:
     def log(self) -> list[dict[str, Any]]:
         """The lines of the log so far; every one is a JSON object."""
         whole, _, _ = self._log_path.read_text().rpartition("\n")
-        return [json.loads(line) for line in whole.splitlines()]
+        return [json.loads(line) for line in whole.split("\n") if line]
 
     def events(self, message: str) -> list[dict[str, Any]]:
         return [line for line in self.log() if line["message"] == message]
