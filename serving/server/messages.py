@@ -100,7 +100,10 @@ async def receive(reader: asyncio.StreamReader) -> Any:
 
 def receive_blocking(file: BinaryIO) -> Any:
     """Returns the next message, or None when the other end is gone."""
-    header = file.read(_LENGTH.size)
+    try:
+        header = file.read(_LENGTH.size)
+    except ConnectionResetError:  # it went with a reply unread, whose client had gone
+        return None
     if len(header) < _LENGTH.size:
         return None
     return pickle.loads(file.read(_LENGTH.unpack(header)[0]))  # noqa: S301  from our own process
