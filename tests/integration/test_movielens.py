@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from running_server import Server
 
 ROOT = Path(__file__).parents[2]
 # The shipped config takes up to 15 epochs; the figures in the README are those of all of them.
@@ -21,6 +22,14 @@ def readme_commands() -> dict[str, list[str]]:
     return {line.split()[1]: line.split()[1:] for line in lines}
 
 
+def ask_the_server(folder: Path) -> str:
+    """What `recsys serve models` answers to user 42."""
+    server = Server(folder / "models", folder / "server.log")
+    answer = server.http.post("/recommend", json={"user_id": "42", "k": 10})
+    assert (answer.status_code, server.stop()) == (200, 0)
+    return answer.text
+
+
 @pytest.fixture(scope="module")
 def outputs(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What each command printed; all of them ran in a folder of their own."""
@@ -29,6 +38,9 @@ def outputs(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     environment = os.environ | {"TFDS_DATA_DIR": str(folder / "tfds")}
     printed = {}
     for verb, arguments in readme_commands().items():
+        if verb == "serve":
+            printed[verb] = ask_the_server(folder)
+            continue
         arguments = [str(real_data / "movielens") if a == "../shared/data/movielens" else a for a in arguments]
         if verb == "train":
             arguments += ["--set", f"train.epochs={EPOCHS}", "--set", "train.max_validation_queries=2000"]
@@ -42,7 +54,7 @@ def outputs(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 
 
 def test_the_readme_shows_the_main_job() -> None:
-    assert list(readme_commands()) == ["prepare", "train", "evaluate", "export", "recommend"]
+    assert list(readme_commands()) == ["prepare", "train", "evaluate", "export", "recommend", "serve"]
 
 
 def test_prepare_finds_the_published_counts(outputs: dict[str, str]) -> None:
@@ -69,3 +81,12 @@ def test_recommend_shows_ten_titles(outputs: dict[str, str]) -> None:
     rows = [line for line in outputs["recommend"].splitlines() if re.match(r"\s*\d+  ", line)]
     assert len(rows) == 10
     assert all(re.search(r"\(\d{4}\)", row) for row in rows)
+
+
+def test_the_server_gives_the_same_answer(outputs: dict[str, str]) -> None:
+    answer = json.loads(outputs["serve"])
+    assert (answer["model"], answer["version"], answer["known"]) == ("ml-small", 1, True)
+    titles = [item["shown"]["title"] for item in answer["items"]]
+    printed = " ".join(outputs["recommend"].split())
+    assert len(titles) == 10
+    assert all(" ".join(title.split()) in printed for title in titles)
