@@ -12,7 +12,7 @@ from running_server import Server
 
 ROOT = Path(__file__).parents[2]
 # The shipped config takes up to 15 epochs; the figures in the README are those of all of them.
-EPOCHS = 5
+EPOCHS = 3
 
 
 def readme_commands() -> dict[str, list[str]]:
@@ -66,7 +66,7 @@ def test_prepare_finds_the_published_counts(outputs: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("metric", ["recall@20", "ndcg@20"])
-def test_a_third_of_the_training_beats_popularity_by_30_percent(outputs: dict[str, str], metric: str) -> None:
+def test_a_fifth_of_the_training_beats_popularity_by_30_percent(outputs: dict[str, str], metric: str) -> None:
     rows = json.loads(outputs["evaluate"])["protocols"]["event"]["rows"]
     assert rows["two_tower"][metric]["mean"] > 1.3 * rows["popularity"][metric]["mean"]
 
@@ -86,7 +86,7 @@ def test_recommend_shows_ten_titles(outputs: dict[str, str]) -> None:
 def test_the_server_gives_the_same_answer(outputs: dict[str, str]) -> None:
     answer = json.loads(outputs["serve"])
     assert (answer["model"], answer["version"], answer["known"]) == ("ml-small", 1, True)
-    titles = [item["shown"]["title"] for item in answer["items"]]
+    titles = [next(iter(item["shown"].values())) for item in answer["items"]]
     printed = " ".join(outputs["recommend"].split())
     assert len(titles) == 10
     assert all(" ".join(title.split()) in printed for title in titles)

@@ -73,7 +73,7 @@ def history(run: Path) -> list[dict[str, str]]:
 @pytest.mark.parametrize(
     ("values", "runtime"),
     [
-        pytest.param(SEQUENCES, RuntimeConfig(), id="sequences"),
+        pytest.param(SEQUENCES, RuntimeConfig(), id="sequences", marks=pytest.mark.slow),
         pytest.param(INTERACTIONS, RuntimeConfig(strategy="mirrored", logical_cpus=2), id="two replicas"),
     ],
 )

@@ -171,6 +171,7 @@ def test_sequences_need_histories(tiny_dataset: Dataset, tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_fresh_process_trains_on_two_logical_cpus(tiny_dataset: Dataset, tmp_path: Path) -> None:
     """As `recsys train` does: nothing has used TensorFlow before. Progress goes to stderr in plain lines."""
     program = (

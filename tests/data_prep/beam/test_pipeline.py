@@ -202,6 +202,7 @@ def test_beam_extends_and_quarantines_as_one_machine(tmp_path: Path) -> None:
     assert quarantined == {f"quarantine/{name}.parquet" for name in ("interactions", "items", "users")}
 
 
+@pytest.mark.slow
 def test_two_processes_write_what_one_machine_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()  # workers have blocks of the common size
     source, settings = with_a_test_table(tmp_path)

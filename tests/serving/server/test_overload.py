@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import httpx
+import pytest
 from running_server import Server
 
 _CLIENTS = 100
@@ -41,6 +42,7 @@ def _latency(server: Server) -> float:
     return statistics.median(seconds)
 
 
+@pytest.mark.slow
 def test_overload_is_refused_at_once_and_leaves_nothing_behind(tiny_models: Path, tmp_path: Path) -> None:
     # Two calls under way, and a queue of four batches of two.
     server = Server(tiny_models, tmp_path / "log", "batching.max_batch_size=2", "batching.max_enqueued_batches=4")
