@@ -221,7 +221,7 @@ def export(
     run: Annotated[Path, typer.Argument(help="A directory made by `recsys train`.")],
     models: Annotated[Path, typer.Option(help="The folder of all models.")],
     name: Annotated[str, typer.Option(help="The model's name: a folder of versions.")],
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Override a key: index.fraction_of_leaves=1.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Override a key: index.recall_target=0.99.")] = None,
     dataset: _DatasetOption = None,
 ) -> None:
     """Builds the index and publishes it with the query tower as the model's next version, or refuses.

@@ -256,24 +256,22 @@ class TrainConfig(Frozen):
 
 
 class IndexConfig(Frozen):
-    """The ScaNN index, and the quality below which it is not published.
+    """The ScaNN index, and the quality to which `serving.autotune` tunes it, or else refuses it.
 
     Attributes:
       brute_force_below: catalogues with fewer candidates are searched by ScaNN's brute force, which needs no tuning
         and is faster there.
       leaves_per_sqrt_item: partitions, as a multiple of the square root of the number of candidates.
-      fraction_of_leaves: partitions searched per query.
-      reorder_factor: candidates scored exactly per query, as a multiple of `k`.
-      recall_target: the recall against exact search that an index must reach to be published.
+      recall_target: the recall against exact search that an index must reach to be published, with 95 % confidence.
       recall_k: the k of that recall.
+      max_query_ms: the median time that a single query may take on the machine that exports; any when None.
     """
 
     brute_force_below: int = Field(default=20_000, ge=16)
     leaves_per_sqrt_item: float = Field(default=1.0, gt=0)
-    fraction_of_leaves: float = Field(default=0.5, gt=0, le=1)
-    reorder_factor: int = Field(default=8, ge=1)
     recall_target: float = Field(default=0.95, gt=0, le=1)
     recall_k: int = Field(default=100, ge=1, le=MAX_K)
+    max_query_ms: float | None = Field(default=None, gt=0)
 
 
 class ExperimentConfig(Frozen):

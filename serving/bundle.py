@@ -17,7 +17,7 @@ from recsys.artifacts import sha256_of, write_json
 from recsys.errors import BundleError
 from recsys.schema import Frozen
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _EXTRA = "assets.extra"
 _RECORD = f"{_EXTRA}/bundle.json"
 ITEMS = f"{_EXTRA}/items.parquet"
@@ -32,7 +32,10 @@ class BundleRecord(Frozen):
       name: of the model.
       dataset_sha256: the dataset's manifest.
       num_candidates, embedding_dim, max_k, default_k: sizes.
-      index_recall: measured on validation queries against exact search, at `index_recall_k`.
+      index_recall: against exact search at `index_recall_k`, on validation queries that the index was not tuned on.
+      index_recall_low: what it exceeds with 95 % confidence.
+      index_effort: the leaves that a query searches, and its `serving.index.Effort.reorder_factor`.
+      index_curve: what tuning measured, as `serving.autotune.Measured`, fastest first.
       metrics: of the run, as `recsys evaluate` wrote them; empty when it was not evaluated.
       versions: what the graph needs to be loaded.
       files: the SHA-256 of every other file, by its name inside the bundle.
@@ -47,7 +50,10 @@ class BundleRecord(Frozen):
     default_k: int
     max_k: int
     index_recall: float
+    index_recall_low: float
     index_recall_k: int
+    index_effort: dict[str, int]
+    index_curve: list[dict[str, float]]
     metrics: dict[str, Any]
     versions: dict[str, str]
     files: dict[str, str]

@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,14 @@ from recsys.interactions import load_interactions
 from recsys.queries import make_queries
 from recsys.run import Run
 from serving import answer_check
+from serving.autotune import tune
 from serving.bundle import ITEMS, BundleRecord, versions, write_record
 from serving.index import ExactIndex, ScannIndex
-from serving.index_quality import require_recall
 from serving.recommender import Recommender
 from serving.user_states import UserStates
 
 _DEFAULT_K = 100
-_RECALL_QUERIES = 1000
+_TUNING_QUERIES = 2000
 _CHECKED_USERS = 63
 _UNKNOWN_USER = "\N{REPLACEMENT CHARACTER} a user nobody knows"
 _ROUNDING = 1e-4
@@ -64,7 +64,7 @@ def export(run: Run, models: Path, name: str, index_config: IndexConfig | None =
 
     Raises:
       ConfigError: the name is no folder's name.
-      IndexQualityError: the index misses its recall target.
+      IndexQualityError: the index cannot be tuned to its recall target.
       BundleError: the written bundle answers otherwise than the model in memory.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
@@ -74,9 +74,10 @@ def export(run: Run, models: Path, name: str, index_config: IndexConfig | None =
     candidates = scorer.candidates.numpy()
     index_config = run.config.index if index_config is None else index_config
     index = ScannIndex(candidates, index_config)
-    queries = make_queries(interactions, "validation", "event").sample(_RECALL_QUERIES, _SEED)
+    queries = make_queries(interactions, "validation", "event").sample(_TUNING_QUERIES, _SEED)
     embedded = scorer.embed(queries, 0, len(queries)).numpy()
-    reached = require_recall(index, ExactIndex(candidates), embedded, index_config)
+    tuned = tune(index, ExactIndex(candidates), embedded, index_config)
+    index.effort = tuned.chosen.effort
     num_candidates, embedding_dim = candidates.shape
     fields = {
         "name": name,
@@ -85,8 +86,11 @@ def export(run: Run, models: Path, name: str, index_config: IndexConfig | None =
         "embedding_dim": embedding_dim,
         "default_k": min(_DEFAULT_K, num_candidates),
         "max_k": min(MAX_K, num_candidates),
-        "index_recall": reached,
-        "index_recall_k": min(index_config.recall_k, num_candidates),
+        "index_recall": tuned.chosen.recall,
+        "index_recall_low": tuned.chosen.recall_low,
+        "index_recall_k": tuned.k,
+        "index_effort": asdict(tuned.chosen.effort),
+        "index_curve": [asdict(measured) for measured in tuned.curve],
         "metrics": _metrics(run.path),
     }
     target = models / name / str(max(versions(models / name), default=0) + 1)

@@ -4,6 +4,7 @@ Both are `tf.Module`s that work in a `tf.function` and in a SavedModel, and keep
 """
 
 import math
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +18,19 @@ from recsys.config import IndexConfig
 _DIMENSIONS_PER_BLOCK = 2
 _ANISOTROPIC_THRESHOLD = 0.2
 _TRAINING_SAMPLE = 100_000
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much of a ScaNN index a query looks at.
+
+    Attributes:
+      leaves: partitions searched.
+      reorder_factor: candidates scored exactly, as a multiple of `k`.
+    """
+
+    leaves: int
+    reorder_factor: int
 
 
 class Index(Protocol):
@@ -56,32 +70,47 @@ class ScannIndex(tf.Module):
     """ScaNN: a partitioning tree, asymmetric hashing within the leaves, exact reordering of the best.
 
     Source: Guo et al., "Accelerating large-scale inference with anisotropic vector quantization", ICML 2020.
+
+    Attributes:
+      is_brute_force: whether a small catalogue is searched without partitions and hashing.
+      num_leaves: partitions; 1 where a small catalogue is searched by brute force.
+      effort: of `search`; exhaustive until it is tuned (`serving.autotune`).
     """
 
     def __init__(self, candidates: npt.NDArray[np.float32], config: IndexConfig) -> None:
         """Builds the index of [num_candidates, embedding_dim] embeddings."""
         super().__init__()
         self.num_candidates = len(candidates)
-        self._leaves = max(1, round(config.leaves_per_sqrt_item * math.sqrt(len(candidates))))
-        self._leaves_to_search = max(1, math.ceil(config.fraction_of_leaves * self._leaves))
-        self._reorder_factor = config.reorder_factor
+        self.is_brute_force = len(candidates) < config.brute_force_below
+        leaves = max(1, round(config.leaves_per_sqrt_item * math.sqrt(len(candidates))))
+        self.num_leaves = 1 if self.is_brute_force else leaves
+        self.effort = Effort(self.num_leaves, len(candidates))
         builder = scann_ops.builder(candidates, min(100, len(candidates)), "dot_product")
-        if len(candidates) < config.brute_force_below:
+        if self.is_brute_force:
             builder.score_brute_force()
         else:
-            builder.tree(self._leaves, self._leaves_to_search, training_sample_size=_TRAINING_SAMPLE)
+            builder.tree(self.num_leaves, self.num_leaves, training_sample_size=_TRAINING_SAMPLE)
             builder.score_ah(_DIMENSIONS_PER_BLOCK, anisotropic_quantization_threshold=_ANISOTROPIC_THRESHOLD)
-            builder.reorder(min(100 * config.reorder_factor, len(candidates)))
+            builder.reorder(len(candidates))
         self.state = builder.build().serialize_to_module()
 
     def search(self, queries: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """See `Index.search`."""
+        return self.search_with(queries, k, tf.constant(self.effort.leaves), tf.constant(self.effort.reorder_factor))
+
+    def search_with(
+        self, queries: tf.Tensor, k: tf.Tensor, leaves: tf.Tensor, reorder_factor: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Searches as `search` does, with another `Effort`: two scalar int32."""
         rows, scores = scann_ops.searcher_from_module(self.state).search_batched(
             queries,
             # Of one neighbour it would not say which of equal ones.
             final_num_neighbors=tf.clip_by_value(k, 2, self.num_candidates),
-            pre_reorder_num_neighbors=tf.minimum(k * self._reorder_factor, self.num_candidates),
-            leaves_to_search=self._leaves_to_search,
+            # Divided first: the product may be beyond int32.
+            pre_reorder_num_neighbors=tf.where(
+                reorder_factor > self.num_candidates // k, self.num_candidates, k * reorder_factor
+            ),
+            leaves_to_search=leaves,
         )
         # ScaNN answers with fewer columns, and with row 0 and NaN, where it found fewer than k.
         missing = tf.math.is_nan(scores)

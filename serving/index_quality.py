@@ -1,25 +1,31 @@
 """How much of the exact answer an index finds."""
 
+import math
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from recsys.config import IndexConfig
-from recsys.errors import IndexQualityError
 from serving.index import Index
+
+# Queries [batch, embedding_dim] and a scalar k → rows and scores [batch, k], as `Index.search` gives them.
+Search = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 _QUERIES_PER_BATCH = 256
 # Scores this close are equal but for the rounding of float32 sums.
 _ROUNDING = 1e-5
+# The 95 % quantile of the normal distribution.
+_ONE_SIDED_95_PERCENT = 1.645
 
 
-def recall(index: Index, exact: Index, queries: npt.NDArray[np.float32], k: int) -> float:
-    """Returns the mean share of the k best candidates that `index` finds.
+def recalls(search: Search, exact: Index, queries: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.float64]:
+    """Returns the share of the k best candidates that a search finds, for each query: [num_queries] float64.
 
     A candidate whose score equals the k-th best is a right answer, whichever of several such it is.
 
     Args:
-      index: what to judge.
+      search: what to judge.
       exact: brute force over the same candidates.
       queries: [num_queries, embedding_dim] float32.
       k: 1 … `num_candidates`.
@@ -28,23 +34,16 @@ def recall(index: Index, exact: Index, queries: npt.NDArray[np.float32], k: int)
     for start in range(0, len(queries), _QUERIES_PER_BATCH):
         batch = tf.constant(queries[start : start + _QUERIES_PER_BATCH])
         best = exact.search(batch, tf.constant(k))[1]
-        scores = index.search(batch, tf.constant(k))[1]
+        scores = search(batch, tf.constant(k))[1]
         right = scores >= best[:, -1:] - _ROUNDING * tf.reduce_max(tf.abs(best), axis=1, keepdims=True)
-        found.append(tf.reduce_mean(tf.cast(right, tf.float32), axis=1).numpy())
-    return float(np.concatenate(found).mean())
+        found.append(tf.reduce_mean(tf.cast(right, tf.float64), axis=1).numpy())
+    return np.concatenate(found)
 
 
-def require_recall(index: Index, exact: Index, queries: npt.NDArray[np.float32], config: IndexConfig) -> float:
-    """Returns the recall at `config.recall_k`, or at the catalogue's size where that is smaller.
+def lower_bound(values: npt.NDArray[np.float64]) -> float:
+    """Returns what the mean of all such values exceeds with 95 % confidence, by its standard error.
 
-    Raises:
-      IndexQualityError: it is below `config.recall_target`.
+    Args:
+      values: [number] float64, a sample of two or more.
     """
-    k = min(config.recall_k, index.num_candidates)
-    reached = recall(index, exact, queries, k)
-    if reached < config.recall_target:
-        raise IndexQualityError(
-            f"index recall@{k} is {reached:.4f}: expected at least {config.recall_target}; "
-            "search more leaves, --set index.fraction_of_leaves=1, or reorder more, --set index.reorder_factor=50"
-        )
-    return reached
+    return float(values.mean() - _ONE_SIDED_95_PERCENT * values.std(ddof=1) / math.sqrt(len(values)))

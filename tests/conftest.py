@@ -30,12 +30,11 @@ TINY_SOURCE = "synthetic:users=150,items=300,interactions=6000"
 
 
 def tiny_experiment() -> ExperimentConfig:
-    """A model that trains in seconds, and an index that is exhaustive."""
+    """A model that trains in seconds; its catalogue is so small that the index is exhaustive."""
     return ExperimentConfig.model_validate(
         {
             "model": {"embedding_dim": 16},
             "train": {"batch_size": 256, "epochs": 3},
-            "index": {"fraction_of_leaves": 1.0, "reorder_factor": 300},
         }
     )
 

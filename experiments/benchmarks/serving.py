@@ -81,7 +81,7 @@ def measure(source: str = _SOURCE, requests: int = 3200, calls: int = 200, repea
 
 def _published(folder: Path, source: str) -> Path:
     prepare(source, load_data_config(None, source), folder / "data")
-    config = ExperimentConfig.model_validate({"train": {"epochs": 1}, "index": {"fraction_of_leaves": 1.0}})
+    config = ExperimentConfig.model_validate({"train": {"epochs": 1}})
     train(config, RuntimeConfig(), open_dataset(folder / "data"), folder / "run")
     export(open_run(folder / "run"), folder / "models", _MODEL)
     return folder / "models"

@@ -93,8 +93,8 @@ def test_a_record_with_an_unknown_key_is_noticed(models: Path) -> None:
 
 
 def test_another_format_version_is_refused(models: Path) -> None:
-    change_record(models, lambda record: record.update(format_version=2))
-    assert refusal(models) == f"{models / '1'} has bundle format 2: expected 1; export it again"
+    change_record(models, lambda record: record.update(format_version=1))
+    assert refusal(models) == f"{models / '1'} has bundle format 1: expected 2; export it again"
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,13 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from partitioned import partitioned
 
-from recsys.config import IndexConfig
 from serving.exclusion import search_excluding
-from serving.index import ExactIndex, Index, ScannIndex
+from serving.index import ExactIndex, Index
 
 DIM = 8
 FLOAT32_MIN = np.float32(-3.4028234663852886e38)
-STARVING = IndexConfig(brute_force_below=16, leaves_per_sqrt_item=3, fraction_of_leaves=0.001, reorder_factor=1)
 
 Vectors = npt.NDArray[np.float32]
 Exclusions = list[list[int]]
@@ -28,11 +27,10 @@ def integer_vectors(number: int, seed: int) -> Vectors:
 @cache
 def catalogue(num_candidates: int) -> tuple[Vectors, dict[str, Index]]:
     candidates = integer_vectors(num_candidates, seed=num_candidates)
-    exhaustive = IndexConfig(brute_force_below=16, fraction_of_leaves=1.0, reorder_factor=num_candidates)
     indices: dict[str, Index] = {
         "exact": ExactIndex(candidates),
-        "scann": ScannIndex(candidates, exhaustive),
-        "starving": ScannIndex(candidates, STARVING),
+        "scann": partitioned(candidates, 1.0, num_candidates),
+        "starving": partitioned(candidates, 0.001, 1, leaves_per_sqrt_item=3),
     }
     return candidates, indices
 

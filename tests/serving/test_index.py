@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import tensorflow as tf
+from partitioned import partitioned
 
 from recsys.config import IndexConfig
 from serving.index import ExactIndex, Index, ScannIndex
@@ -29,7 +30,7 @@ def build(kind: str, candidates: Vectors) -> Index:
         return ExactIndex(candidates)
     if kind == "scann brute force":
         return ScannIndex(candidates, IndexConfig(brute_force_below=len(candidates) + 16))
-    return ScannIndex(candidates, partitioned(fraction_of_leaves=1.0, reorder_factor=len(candidates)))
+    return partitioned(candidates, 1.0, len(candidates))
 
 
 def numpy_search(candidates: Vectors, queries: Vectors, k: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -44,11 +45,6 @@ def assert_finds(index: Index, candidates: Vectors, queries: Vectors, k: int) ->
     assert (rows.dtype, scores.dtype) == (tf.int32, tf.float32)
     np.testing.assert_array_equal(rows, expected_rows)
     np.testing.assert_array_equal(scores, expected_scores)
-
-
-def partitioned(**options: float) -> IndexConfig:
-    """Tree and hashing also for small catalogues."""
-    return IndexConfig.model_validate({"brute_force_below": 16} | options)
 
 
 class Searcher(tf.Module):
@@ -123,19 +119,9 @@ def numpy_recall(candidates: Vectors, queries: Vectors, found: npt.NDArray[np.in
     return float(np.mean([len(np.intersect1d(a, b)) / k for a, b in zip(best, found, strict=True)]))
 
 
-def recall_of(config: IndexConfig, k: int, number: int = 2000, dim: int = 32) -> float:
-    candidates, queries = clustered(number, dim, seed=0), clustered(200, dim, seed=1)
-    rows, _ = ScannIndex(candidates, config).search(tf.constant(queries), tf.constant(k))
-    return numpy_recall(candidates, queries, rows.numpy())
-
-
-def test_the_default_index_of_ten_thousand_clustered_vectors_finds_95_percent() -> None:
-    assert recall_of(IndexConfig(), k=100, number=10_000, dim=64) >= 0.95
-
-
 def test_where_fewer_than_k_are_found_minus_one_fills_up() -> None:
     candidates, queries = clustered(1000, DIM, seed=0), clustered(20, DIM, seed=1)
-    index = ScannIndex(candidates, partitioned(fraction_of_leaves=0.05, reorder_factor=2))
+    index = partitioned(candidates, 0.05, 2)
     rows, scores = (answer.numpy() for answer in index.search(tf.constant(queries), tf.constant(500)))
     missing = rows == -1
     assert rows.shape == scores.shape == (20, 500)
@@ -148,26 +134,26 @@ def test_where_fewer_than_k_are_found_minus_one_fills_up() -> None:
         assert (np.diff(found_scores) <= 0).all()
 
 
-def num_found(config: IndexConfig) -> float:
+def num_found(fraction_of_leaves: float, leaves_per_sqrt_item: float = 1.0) -> float:
     """How many of 1000 candidates are reached at all: the size of the searched leaves."""
-    index = ScannIndex(clustered(1000, DIM, seed=0), config)
+    index = partitioned(clustered(1000, DIM, seed=0), fraction_of_leaves, 10, leaves_per_sqrt_item)
     rows, _ = index.search(tf.constant(clustered(50, DIM, seed=1)), tf.constant(1000))
     return float((rows.numpy() >= 0).sum(axis=1).mean())
 
 
 def test_a_larger_fraction_of_leaves_reaches_more_candidates() -> None:
-    few, many, all_of_them = (num_found(partitioned(fraction_of_leaves=f, reorder_factor=10)) for f in (0.1, 0.4, 1.0))
+    few, many, all_of_them = (num_found(fraction) for fraction in (0.1, 0.4, 1.0))
     assert few < many < all_of_them == 1000
 
 
 def test_more_leaves_are_smaller_leaves() -> None:
-    coarse, fine = (
-        num_found(partitioned(leaves_per_sqrt_item=n, fraction_of_leaves=0.001, reorder_factor=10)) for n in (0.25, 3.0)
-    )
+    coarse, fine = (num_found(0.001, leaves_per_sqrt_item=number) for number in (0.25, 3.0))
     assert fine < coarse / 3
 
 
 def test_reordering_more_candidates_finds_more_of_the_best() -> None:
-    little, much = (recall_of(partitioned(fraction_of_leaves=1.0, reorder_factor=f), k=10) for f in (1, 20))
+    candidates, queries = clustered(2000, 32, seed=0), clustered(200, 32, seed=1)
+    found = [partitioned(candidates, 1.0, f).search(tf.constant(queries), tf.constant(10))[0].numpy() for f in (1, 20)]
+    little, much = (numpy_recall(candidates, queries, rows) for rows in found)
     assert little + 0.02 < much
     assert much > 0.999

@@ -1,0 +1,90 @@
+"""Tuning to a recall target, judged on queries that it was not given, against NumPy."""
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tensorflow as tf
+
+from recsys.config import IndexConfig
+from recsys.errors import IndexQualityError
+from serving.autotune import Tuned, tune
+from serving.index import Effort, ExactIndex, ScannIndex
+
+DIM = 32
+Vectors = npt.NDArray[np.float32]
+
+
+def unit(vectors: npt.NDArray[np.float64]) -> Vectors:
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def drawn(kind: str, number: int, seed: int) -> Vectors:
+    """Unit vectors all around, or around a hundred centers."""
+    rng = np.random.default_rng(seed)
+    spread = rng.normal(size=(number, DIM))
+    if kind == "uniform":
+        return unit(spread)
+    centers = np.random.default_rng(7).normal(size=(100, DIM))
+    return unit(centers[rng.integers(100, size=number)] + 0.5 * spread)
+
+
+def tuned(index: ScannIndex, candidates: Vectors, kind: str, config: IndexConfig) -> Tuned:
+    return tune(index, ExactIndex(candidates), drawn(kind, 1000, seed=1), config)
+
+
+def numpy_recall(index: ScannIndex, candidates: Vectors, queries: Vectors, k: int) -> float:
+    found = index.search(tf.constant(queries), tf.constant(k))[0].numpy()
+    best = np.argpartition(-(queries @ candidates.T), k - 1, axis=1)[:, :k]
+    return float(np.mean([len(np.intersect1d(a, b)) / k for a, b in zip(best, found, strict=True)]))
+
+
+@pytest.mark.parametrize("kind", ["uniform", "clustered"])
+@pytest.mark.parametrize("target", [0.8, 0.95])
+def test_the_target_is_met_on_queries_it_has_not_seen_and_not_by_much_more_work(kind: str, target: float) -> None:
+    candidates = drawn(kind, 20_000, seed=0)
+    config = IndexConfig(recall_target=target)
+    index = ScannIndex(candidates, config)
+    outcome = tuned(index, candidates, kind, config)
+    index.effort = outcome.chosen.effort
+    queries = drawn(kind, 2000, seed=2)
+    assert numpy_recall(index, candidates, queries, k=100) >= target
+    index.effort = Effort(max(1, outcome.chosen.leaves * 7 // 10), outcome.chosen.reorder_factor)
+    assert outcome.chosen.leaves == 1 or numpy_recall(index, candidates, queries, k=100) < target
+    assert outcome.k == 100
+    assert outcome.chosen.recall_low >= target
+    assert outcome.chosen.effort in [measured.effort for measured in outcome.curve]
+    times = [measured.query_ms for measured in outcome.curve]
+    assert times == sorted(times)
+
+
+def test_a_small_catalogue_is_searched_exactly_and_recall_is_measured_at_its_size() -> None:
+    candidates = drawn("uniform", 60, seed=0)
+    config = IndexConfig(recall_target=1.0)
+    outcome = tuned(ScannIndex(candidates, config), candidates, "uniform", config)
+    assert (outcome.k, outcome.chosen.recall, outcome.chosen.recall_low) == (60, 1, 1)
+
+
+def test_a_target_that_cannot_be_met_is_refused_with_what_was_reached() -> None:
+    """Hashed scores of equal length leave some of the best out, however many leaves are searched."""
+    candidates = drawn("uniform", 20_000, seed=0)
+    config = IndexConfig(recall_target=1.0, recall_k=10)
+    with pytest.raises(IndexQualityError) as error:
+        tuned(ScannIndex(candidates, config), candidates, "uniform", config)
+    message = str(error.value)
+    assert message.startswith("no setting of the index finds recall@10 1.0 with 95 % confidence: 0.9")
+    assert message.endswith(" is reached when all 141 leaves are searched; lower index.recall_target")
+
+
+def test_a_budget_that_no_setting_keeps_is_refused_with_the_fastest() -> None:
+    candidates = drawn("uniform", 500, seed=0)
+    config = IndexConfig(max_query_ms=1e-6)
+    with pytest.raises(IndexQualityError) as error:
+        tuned(ScannIndex(candidates, config), candidates, "uniform", config)
+    assert "within 1e-06 ms per query: the fastest takes 0." in str(error.value)
+
+
+def test_too_few_queries_are_refused() -> None:
+    candidates = drawn("uniform", 500, seed=0)
+    config = IndexConfig()
+    with pytest.raises(IndexQualityError, match="expected 4 or more, received 3"):
+        tune(ScannIndex(candidates, config), ExactIndex(candidates), candidates[:3], config)
