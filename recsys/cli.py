@@ -264,6 +264,7 @@ def recommend(
         print(json.dumps(answer, indent=2, ensure_ascii=False))
     else:
         known = "known" if answer["known"] else "unknown to this model"
+        known += "; what is popular of late" if answer["source"] == "popularity" else ""
         print_recommendations(stdout(), f"For user {user or 'nobody'} ({known})", answer["items"])
 
 

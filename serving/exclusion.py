@@ -25,20 +25,32 @@ def search_excluding(
     Returns:
       Rows [batch, k] int32 and scores [batch, k] float32, best first; -1 and the smallest float32 where none is left.
     """
-    barred = tf.sort(excluded.to_tensor(default_value=_AFTER_ALL_ROWS), axis=1)
-    wanted = tf.minimum(k + tf.shape(barred)[1], index.num_candidates)
-    rows, scores = _best_allowed(*index.search(queries, wanted), barred, k)
+    wanted = tf.minimum(k + tf.cast(excluded.bounding_shape(1), tf.int32), index.num_candidates)
+    rows, scores = best_allowed(*index.search(queries, wanted), excluded, k)
     short = tf.reduce_any(rows < 0)
 
     def exactly() -> tuple[tf.Tensor, tf.Tensor]:
         every_row, every_score = exact.search(queries, index.num_candidates)
-        return _best_allowed(every_row, every_score, barred, k)
+        return best_allowed(every_row, every_score, excluded, k)
 
     return tf.cond(short, exactly, lambda: (rows, scores))
 
 
-def _best_allowed(rows: tf.Tensor, scores: tf.Tensor, barred: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The first k of `rows` that are not in `barred`, whose rows are sorted."""
+def best_allowed(
+    rows: tf.Tensor, scores: tf.Tensor, excluded: tf.RaggedTensor, k: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the first `k` of what was found that are not excluded.
+
+    Args:
+      rows: [batch, found] int32, best first; `found` is at least `k`.
+      scores: [batch, found] float32.
+      excluded: [batch, (excluded)] int32 rows; -1 is ignored.
+      k: scalar int32.
+
+    Returns:
+      Rows [batch, k] int32 and scores [batch, k] float32; -1 and the smallest float32 where none is left.
+    """
+    barred = tf.sort(excluded.to_tensor(default_value=_AFTER_ALL_ROWS), axis=1)
     padded = tf.pad(barred, [[0, 0], [0, 1]], constant_values=_AFTER_ALL_ROWS)
     is_barred = tf.gather(padded, tf.searchsorted(padded, rows), batch_dims=1) == rows
     scores = tf.where(is_barred, tf.float32.min, scores)

@@ -27,6 +27,7 @@ from serving import answer_check
 from serving.autotune import tune
 from serving.bundle import ITEMS, BundleRecord, versions, write_record
 from serving.index import ExactIndex, ScannIndex
+from serving.popularity import RecentPopularity
 from serving.recommender import Recommender
 from serving.user_states import UserStates
 
@@ -100,6 +101,7 @@ def export(run: Run, models: Path, name: str, index_config: IndexConfig | None =
                 run.towers,
                 run.dataset,
                 UserStates(interactions),
+                RecentPopularity(interactions),
                 candidates,
                 index,
                 Path(scratch),
@@ -116,9 +118,8 @@ def export(run: Run, models: Path, name: str, index_config: IndexConfig | None =
 
 
 def _save(recommender: Recommender, folder: Path) -> None:
-    signatures = {
-        name: getattr(recommender, name) for name in ("serving_default", "recommend", "embed_query", "similar_items")
-    }
+    names = ("serving_default", "recommend", "recommend_exactly", "embed_query", "similar_items")
+    signatures = {name: getattr(recommender, name) for name in names}
     options = tf.saved_model.SaveOptions(namespace_whitelist=["Scann"])
     tf.saved_model.save(recommender, str(folder), signatures=signatures, options=options)
 

@@ -16,13 +16,14 @@ def recommend(
 
     Args:
       bundle: what to ask.
-      user_id: the raw id; unknown users are answered by their history, or else as anybody.
+      user_id: the raw id; unknown users are answered by their history, or else by what is popular.
       k: how many items.
       history: raw ids of items the user took, oldest first; what the bundle knows when empty.
       exclude: raw ids of items not to recommend; items taken are never recommended.
 
     Returns:
-      `user_id`, `known`, and `items`: a list of `rank`, `item_id`, `score` and `shown`, the fields a person sees.
+      `user_id`, `known`, `source` as `Recommender.recommend` has it, and `items`: a list of `rank`, `item_id`, `score`
+      and `shown`, the fields a person sees.
 
     Raises:
       RequestError: `k` is out of range.
@@ -42,4 +43,5 @@ def recommend(
         {"rank": rank, "item_id": item, "score": score, "shown": bundle.shown[item]}
         for rank, (item, score) in enumerate(found, start=1)
     ]
-    return {"user_id": user_id, "known": bool(answer["known"].numpy()[0]), "items": items}
+    known, source = bool(answer["known"].numpy()[0]), answer["source"].numpy()[0].decode()
+    return {"user_id": user_id, "known": known, "source": source, "items": items}

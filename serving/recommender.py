@@ -11,6 +11,7 @@ from recsys.schema import HISTORY, ITEM_ID, USER_ID, Feature
 from recsys.towers import Towers
 from serving.exclusion import search_excluding
 from serving.index import ExactIndex, Index
+from serving.popularity import RecentPopularity
 from serving.user_states import UserStates
 
 _STRINGS = tf.TensorSpec([None], tf.string)
@@ -29,6 +30,7 @@ class Recommender(tf.Module):
         towers: Towers,
         dataset: Dataset,
         states: UserStates,
+        popularity: RecentPopularity,
         candidates: npt.NDArray[np.float32],
         index: Index,
         vocabulary_dir: Path,
@@ -41,6 +43,7 @@ class Recommender(tf.Module):
           towers: trained towers.
           dataset: what they were trained on.
           states: the items of each of its users.
+          popularity: of its items.
           candidates: [num_items, embedding_dim] float32, the catalogue's embeddings.
           index: over the same candidates.
           vocabulary_dir: where to write the id lists that the SavedModel takes along as assets.
@@ -54,6 +57,7 @@ class Recommender(tf.Module):
         self._history_length = towers.history_length
         self._default_k, self._max_k = default_k, max_k
         self._states = states
+        self._popularity = popularity
         self._index = index
         self._exact = ExactIndex(candidates)
         self._users = _row_lookup(vocabulary_dir / "users.txt", dataset.users["user"].to_pylist())
@@ -82,19 +86,39 @@ class Recommender(tf.Module):
         Args:
           user_id: [batch] string.
           history: [batch, any] string; items the user took, oldest first. A row without any means: as the bundle
-            knows the user.
+            knows the user. Somebody unknown without any gets what is popular of late.
           exclude: [batch, any] string; further items not to recommend.
           k: scalar int32, 1 … max_k.
 
         Returns:
-          item_ids, scores, and `known` [batch] bool: whether the bundle knows the user.
+          item_ids, scores, `known` [batch] bool: whether the bundle knows the user, and `source` [batch] string, what
+          the row rests on: "history" as given, "user" as known, or "popularity", whose scores are shares of the
+          latest interactions.
         """
+        return self._recommend(self._index, user_id, history, exclude, k)
+
+    @tf.function(input_signature=[_STRINGS, _STRING_LISTS, _STRING_LISTS, tf.TensorSpec([], tf.int32)])
+    def recommend_exactly(
+        self, user_id: tf.Tensor, history: tf.Tensor, exclude: tf.Tensor, k: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Answers as `recommend` does, by exact search: what the index is judged by while it serves."""
+        return self._recommend(self._exact, user_id, history, exclude, k)
+
+    def _recommend(
+        self, index: Index, user_id: tf.Tensor, history: tf.Tensor, exclude: tf.Tensor, k: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
         user_row = self._users.lookup(user_id)
         taken = self._states.items(user_row)
         given = tf.ragged.boolean_mask(history, history != "")
         excluded = tf.concat([taken, self._rows(given), self._rows(exclude)], axis=1)
-        rows, scores = self._search(self._embed(user_id, user_row, given, taken), excluded, k)
-        return {"item_ids": self._names(rows), "scores": scores, "known": user_row >= 0}
+        known, asks_by_history = user_row >= 0, given.row_lengths() > 0
+        rows, scores = self._search(index, self._embed(user_id, user_row, given, taken), excluded, k)
+        with tf.control_dependencies([rows]):  # which has refused a k out of range
+            popular_rows, popular_scores = self._popularity.best(excluded, tf.identity(k))
+        by_model = (known | asks_by_history)[:, tf.newaxis]
+        rows, scores = tf.where(by_model, rows, popular_rows), tf.where(by_model, scores, popular_scores)
+        source = tf.where(asks_by_history, "history", tf.where(known, "user", "popularity"))
+        return {"item_ids": self._names(rows), "scores": scores, "known": known, "source": source}
 
     @tf.function(input_signature=[_STRINGS, _STRING_LISTS])
     def embed_query(self, user_id: tf.Tensor, history: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -108,18 +132,20 @@ class Recommender(tf.Module):
         """Finds the nearest other items: {item_id [batch], k} → item_ids, scores; none for an unknown item."""
         row = tf.cast(self._items.lookup(item_id), tf.int32)
         itself = tf.RaggedTensor.from_tensor(row[:, tf.newaxis])
-        rows, scores = self._search(tf.gather(self._exact.candidates, tf.maximum(row, 0)), itself, k)
+        rows, scores = self._search(self._index, tf.gather(self._exact.candidates, tf.maximum(row, 0)), itself, k)
         known = row[:, tf.newaxis] >= 0
         return {
             "item_ids": tf.where(known, self._names(rows), ""),
             "scores": tf.where(known, scores, tf.float32.min),
         }
 
-    def _search(self, queries: tf.Tensor, excluded: tf.RaggedTensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _search(
+        self, index: Index, queries: tf.Tensor, excluded: tf.RaggedTensor, k: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         message = f"k must be between 1 and {self._max_k}"
         checks = [tf.debugging.assert_positive(k, message), tf.debugging.assert_less_equal(k, self._max_k, message)]
         with tf.control_dependencies(checks):
-            return search_excluding(self._index, self._exact, queries, excluded, tf.identity(k))
+            return search_excluding(index, self._exact, queries, excluded, tf.identity(k))
 
     def _embed(
         self, user_id: tf.Tensor, user_row: tf.Tensor, given: tf.RaggedTensor, taken: tf.RaggedTensor

@@ -228,7 +228,7 @@ def test_a_small_catalogue_goes_all_the_way_with_the_defaults(shell: Shell, tmp_
     assert shell("export", run, "--models", tmp_path / "models", "--name", "mine")[0] == 0
     code, printed, _ = shell("recommend", tmp_path / "models" / "mine", "--user", "[/u]", "-k", "3")
     assert code == 0
-    assert "For user [/u] (unknown to this model)" in printed
+    assert "For user [/u] (unknown to this model; what is popular of late)" in printed
     assert len(re.findall(r"i(\d+) +\[b\]\1\[/x\] :smile: ", printed)) == 3
 
 

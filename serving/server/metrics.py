@@ -1,6 +1,6 @@
 """What Prometheus reads."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest
 
 _SECONDS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.0, 2.0, 5.0, 10.0)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -41,6 +41,12 @@ class Metrics:
         self.index_recall = Gauge(
             "recsys_index_recall",
             "Recall of a loaded index against exact search, as measured when it was exported.",
+            ("model", "version"),
+            registry=self.registry,
+        )
+        self.live_recall = Summary(
+            "recsys_live_recall",
+            "Recall of sampled live requests against exact search: the sum over requests, and their number.",
             ("model", "version"),
             registry=self.registry,
         )

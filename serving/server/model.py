@@ -131,6 +131,7 @@ class Model:
         self._set(version, "AVAILABLE")
         self._metrics.loads.labels(self.name, "loaded").inc()
         self._metrics.index_recall.labels(self.name, version).set(loaded.record.index_recall)
+        self._metrics.live_recall.labels(self.name, version)
         _LOG.info("a version is loaded and warm", extra={"model": self.name, "version": version})
 
     def _switch(self, plan: Plan) -> None:
@@ -140,6 +141,7 @@ class Model:
         _LOG.info("serving", extra={"model": self.name, STABLE: plan.stable, CANARY: plan.canary})
         for version in self._loaded.keys() - set(plan.wanted):
             self._metrics.index_recall.remove(self.name, version)
+            self._metrics.live_recall.remove(self.name, version)
             self._unload(version)
 
     def _unload(self, version: int) -> None:

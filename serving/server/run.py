@@ -21,6 +21,7 @@ from serving.server.rest.app import make_app
 from serving.server.rpc.app import RpcServer
 from serving.server.service import Service
 from serving.server.settings import NetworkConfig, ServerConfig
+from serving.server.shadow import ShadowRecall
 
 _LOG = logging.getLogger("recsys.serving")
 
@@ -43,7 +44,8 @@ def serve(models: Path, config: ServerConfig) -> None:
 async def _serve(models: Path, config: ServerConfig) -> None:
     metrics = Metrics()
     registry = Registry(models, config, metrics)
-    service, gatekeeper = Service(registry, config), Gatekeeper(config.security.tokens)
+    service = Service(registry, config, ShadowRecall(config.monitoring, metrics))
+    gatekeeper = Gatekeeper(config.security.tokens)
     rest = _RestServer(
         uvicorn.Config(
             make_app(service, gatekeeper, metrics, config.limits),

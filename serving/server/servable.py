@@ -14,6 +14,7 @@ from serving.server.metrics import Metrics
 from serving.server.process import ModelProcess
 from serving.server.settings import BatchingConfig
 from serving.server.signatures import read_signatures
+from serving.server.status import Code, ServingError
 
 
 class Servable:
@@ -65,6 +66,17 @@ class Servable:
         """
         found: Found = await self._process.ask(Search(text, limit))
         return found
+
+    async def ask_apart(self, ask: Ask) -> Answer:
+        """Calls a signature beside the batcher, for nobody who waits.
+
+        Raises:
+          ServingError: INTERNAL, the model failed; UNAVAILABLE, its process has ended.
+        """
+        reply = await self._call(ask)
+        if isinstance(reply, Failed):
+            raise ServingError(Code.INTERNAL, reply.reason)
+        return reply
 
     async def unload(self) -> None:
         """Waits until its last request has ended, and ends its process."""

@@ -8,6 +8,7 @@ from serving.server.messages import Ask, Found, Tensors
 from serving.server.registry import Registry
 from serving.server.servable import Servable
 from serving.server.settings import LimitsConfig, ServerConfig
+from serving.server.shadow import ShadowRecall
 from serving.server.signatures import Signature, find
 from serving.server.status import invalid
 
@@ -41,9 +42,9 @@ class Result:
 class Service:
     """Answers requests that a protocol has taken apart."""
 
-    def __init__(self, registry: Registry, config: ServerConfig) -> None:
-        """Takes who answers, and what a request may ask for."""
-        self.registry, self._config = registry, config
+    def __init__(self, registry: Registry, config: ServerConfig, shadow: ShadowRecall) -> None:
+        """Takes who answers, what a request may ask for, and who looks at answers afterwards."""
+        self.registry, self._config, self._shadow = registry, config, shadow
 
     async def predict(
         self,
@@ -75,12 +76,10 @@ class Service:
             rows = signature.require_inputs(given)
             self._require_within_limits(given, rows, servable)
             deadline = self._config.batching.deadline_seconds
-            answer = await servable.batcher.run(
-                signature,
-                Ask(signature.name, given, shown),
-                rows,
-                deadline if seconds is None else min(seconds, deadline),
-            )
+            ask = Ask(signature.name, given, shown)
+            seconds = deadline if seconds is None else min(seconds, deadline)
+            answer = await servable.batcher.run(signature, ask, rows, seconds)
+            self._shadow.consider(servable, ask, answer)
             return Result(
                 Target(servable.model, servable.version),
                 signature,

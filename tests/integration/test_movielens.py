@@ -12,7 +12,7 @@ from running_server import Server
 
 ROOT = Path(__file__).parents[2]
 # The shipped config takes up to 15 epochs; the figures in the README are those of all of them.
-EPOCHS = 3
+EPOCHS = 2
 
 
 def readme_commands() -> dict[str, list[str]]:
@@ -43,7 +43,7 @@ def outputs(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
             continue
         arguments = [str(real_data / "movielens") if a == "../shared/data/movielens" else a for a in arguments]
         if verb == "train":
-            arguments += ["--set", f"train.epochs={EPOCHS}", "--set", "train.max_validation_queries=2000"]
+            arguments += ["--set", f"train.epochs={EPOCHS}", "--set", "train.max_validation_queries=500"]
         command = [sys.executable, "-m", "recsys.cli", *arguments]
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{verb}: {done.stderr[-2000:]}"
@@ -66,7 +66,7 @@ def test_prepare_finds_the_published_counts(outputs: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("metric", ["recall@20", "ndcg@20"])
-def test_a_fifth_of_the_training_beats_popularity_by_30_percent(outputs: dict[str, str], metric: str) -> None:
+def test_two_epochs_beat_popularity_by_30_percent(outputs: dict[str, str], metric: str) -> None:
     rows = json.loads(outputs["evaluate"])["protocols"]["event"]["rows"]
     assert rows["two_tower"][metric]["mean"] > 1.3 * rows["popularity"][metric]["mean"]
 

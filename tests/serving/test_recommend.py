@@ -28,7 +28,7 @@ def test_an_answer_holds_the_signature_s_items_with_what_is_shown_of_them(
         zip(tiny_dataset.items["item"].to_pylist(), tiny_dataset.items["show_title"].to_pylist(), strict=True)
     )
     answer = recommend(bundle, user, 4)
-    assert (answer["user_id"], answer["known"], set(answer)) == (user, True, {"user_id", "known", "items"})
+    assert (answer["user_id"], answer["known"], set(answer)) == (user, True, {"user_id", "known", "source", "items"})
     assert [row["rank"] for row in answer["items"]] == [1, 2, 3, 4]
     assert [row["item_id"].encode() for row in answer["items"]] == raw["item_ids"].numpy()[0].tolist()
     assert [row["score"] for row in answer["items"]] == raw["scores"].numpy()[0].tolist()
@@ -46,7 +46,8 @@ def test_history_and_exclusions_reach_the_model(bundle: Bundle) -> None:
 
 def test_where_nothing_is_left_there_are_no_items(bundle: Bundle, tiny_dataset: Dataset) -> None:
     everything = tiny_dataset.items["item"].to_pylist()
-    assert recommend(bundle, "nobody", 3, exclude=everything) == {"user_id": "nobody", "known": False, "items": []}
+    answer = recommend(bundle, "nobody", 3, exclude=everything)
+    assert answer == {"user_id": "nobody", "known": False, "source": "popularity", "items": []}
     left = recommend(bundle, "nobody", 3, exclude=everything[1:])["items"]
     assert [row["item_id"] for row in left] == everything[:1]
 

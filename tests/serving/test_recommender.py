@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pytest
 import tensorflow as tf
 
@@ -98,7 +99,8 @@ def test_signatures_have_the_documented_inputs_and_outputs(model: Any) -> None:
     found = {"item_ids": tf.string, "scores": tf.float32}
     expected = {
         "serving_default": (users, found),
-        "recommend": (users | lists | k, found | {"known": tf.bool}),
+        "recommend": (users | lists | k, found | {"known": tf.bool, "source": tf.string}),
+        "recommend_exactly": (users | lists | k, found | {"known": tf.bool, "source": tf.string}),
         "embed_query": (users | {"history": lists["history"]}, {"embeddings": tf.float32}),
         "similar_items": ({"item_id": ([None], tf.string)} | k, found),
     }
@@ -113,14 +115,33 @@ def test_signatures_have_the_documented_inputs_and_outputs(model: Any) -> None:
 
 
 @pytest.mark.parametrize("k", [1, 20, 293])
-def test_known_unknown_and_empty_users_get_their_best_untaken_items(model: Any, oracle: Oracle, k: int) -> None:
-    users = [*oracle.users[:12], UNKNOWN, "", max(oracle.users, key=lambda user: len(oracle.taken[user]))]
+def test_known_users_get_their_best_untaken_items(model: Any, oracle: Oracle, k: int) -> None:
+    users = [*oracle.users[:12], max(oracle.users, key=lambda user: len(oracle.taken[user]))]
     answer = recommend(model, users, k)
-    assert answer["known"].tolist() == [user in oracle.users for user in users]
+    assert answer["known"].all()
+    assert set(answer["source"]) == {b"user"}
     assert answer["item_ids"].shape == answer["scores"].shape == (len(users), k)
     for i, user in enumerate(users):
-        taken = oracle.taken.get(user, [])
-        oracle.assert_best(answer["item_ids"][i], answer["scores"][i], oracle.embed(user, []), set(taken))
+        oracle.assert_best(answer["item_ids"][i], answer["scores"][i], oracle.embed(user, []), set(oracle.taken[user]))
+
+
+def test_who_is_unknown_and_gives_no_history_gets_what_is_popular_of_late(
+    model: Any, oracle: Oracle, tiny_rows: pd.DataFrame
+) -> None:
+    """Counted by pandas from the source: items by their number of interactions from the 80 % quantile of time on."""
+    late = tiny_rows[tiny_rows.timestamp >= tiny_rows.timestamp.quantile(0.8, interpolation="lower")]
+    counts, totals = late.item_id.value_counts(), tiny_rows.item_id.value_counts()
+    in_order = sorted(oracle.items, key=lambda item: (-counts.get(item, 0), -totals[item], oracle.items.index(item)))
+    exclude = [in_order[0], in_order[5]]
+    users, k = [UNKNOWN, oracle.users[0], "", UNKNOWN], 40
+    history = [[], [], [], oracle.items[5:8]]
+    answer = recommend(model, users, k, history, [[], [], exclude, []])
+    assert answer["known"].tolist() == [False, True, False, False]
+    assert answer["source"].tolist() == [b"popularity", b"user", b"popularity", b"history"]
+    for row, barred in [(0, []), (2, exclude)]:
+        expected = [item for item in in_order if item not in barred][:k]
+        assert [item.decode() for item in answer["item_ids"][row]] == expected
+        np.testing.assert_allclose(answer["scores"][row], [counts.get(i, 0) / len(late) for i in expected], rtol=1e-6)
 
 
 def test_a_given_history_replaces_the_stored_one_but_what_was_taken_stays_excluded(model: Any, oracle: Oracle) -> None:
@@ -145,7 +166,7 @@ def test_padding_within_a_history_is_skipped(model: Any, oracle: Oracle) -> None
 
 
 def test_excluded_items_are_never_recommended(model: Any, oracle: Oracle) -> None:
-    users = [oracle.users[0], UNKNOWN, oracle.users[2], oracle.users[3]]
+    users = [oracle.users[0], oracle.users[1], oracle.users[2], oracle.users[3]]
     first = recommend(model, users, 15)["item_ids"]
     exclude = [[item.decode("utf-8") for item in row] for row in first[:2]]
     exclude += [["an item nobody knows", ""], oracle.items]
@@ -163,8 +184,7 @@ def test_a_batch_answers_like_its_users_one_by_one(model: Any, oracle: Oracle) -
         alone = recommend(model, [user], 20)
         np.testing.assert_allclose(together["scores"][i], alone["scores"][0], atol=CLOSE)
         assert together["known"][i] == alone["known"][0]
-        if user:  # the empty user scores all items alike
-            assert together["item_ids"][i].tolist() == alone["item_ids"][0].tolist()
+        assert together["item_ids"][i].tolist() == alone["item_ids"][0].tolist()
 
 
 def test_serving_default_recommends_a_hundred(model: Any, oracle: Oracle) -> None:

@@ -37,7 +37,7 @@ class RecommendRequest(_Asked):
     """What `/recommend` takes.
 
     Attributes:
-      user_id: unknown users are answered by their history, or else as anybody.
+      user_id: unknown users are answered by their history, or else by what is popular of late.
       k: how many items.
       history: items the user took, oldest first; what the model knows of the user when empty.
       exclude: items not to recommend; items taken are never recommended.
@@ -84,7 +84,7 @@ class RecommendAnswer(BaseModel):
       model, version: who answered.
       user_id: as asked.
       known: whether the model knows the user.
-      source: what the answer rests on.
+      source: what the answer rests on: history, user or popularity.
       items: best first; fewer than `k` where fewer are left.
     """
 
@@ -134,7 +134,7 @@ def operations(service: Service) -> list[Operation]:
 
         result = await service.predict(asked.target(service), "recommend", inputs, shown=True)
         known = bool(result.outputs["known"][0])
-        about = {"user_id": asked.user_id, "known": known, "source": _source(result, known, asked)}
+        about = {"user_id": asked.user_id, "known": known, "source": result.outputs["source"][0].decode()}
         return json_answer(_who(result) | about | {"items": _ranked(result)})
 
     async def similar(request: Request) -> Response:
@@ -166,14 +166,6 @@ def _scalars(signature: Signature, k: int) -> Tensors:
 
 def _who(result: Result) -> dict[str, Any]:
     return {"model": result.target.model, "version": result.target.version}
-
-
-def _source(result: Result, known: bool, asked: RecommendRequest) -> str:
-    """What the model says; bundles of former releases do not say it."""
-    if "source" in result.outputs:
-        said: bytes = result.outputs["source"][0]
-        return said.decode()
-    return "history" if any(asked.history) else "user" if known else "default"
 
 
 def _ranked(result: Result) -> list[dict[str, Any]]:

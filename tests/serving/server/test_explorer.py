@@ -54,7 +54,7 @@ def test_a_person_finds_items_builds_a_history_and_reads_why(
     page, problems = open_page(browser, server, color_scheme=scheme, viewport=size)
     expect(page.locator("#about")).to_have_text("tiny, version 1: 293 items, index recall@100 1.0000")
     expect(page.locator("#recommendations li")).to_have_count(20)
-    expect(page.locator("#rests-on")).to_have_text("Not known to version 1; the answer rests on: default.")
+    expect(page.locator("#rests-on")).to_have_text("Not known to version 1; the answer rests on: popularity.")
 
     page.fill("#user", "u3")
     expect(page.locator("#rests-on")).to_have_text("Known to version 1; the answer rests on: user.")

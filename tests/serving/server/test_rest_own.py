@@ -16,9 +16,9 @@ from serving.recommend import recommend
     [
         ({"user_id": "u3", "k": 4}, "u3", (), (), "user"),
         ({"user_id": "nobody", "k": 4, "history": ["i3", "i14"]}, "nobody", ("i3", "i14"), (), "history"),
-        ({"k": 4, "exclude": ["i6", "i128"]}, "", (), ("i6", "i128"), "default"),
-        ({"k": 4, "model": "tiny", "label": "stable"}, "", (), (), "default"),
-        ({"k": 4, "model": "tiny", "version": 1}, "", (), (), "default"),
+        ({"k": 4, "exclude": ["i6", "i128"]}, "", (), ("i6", "i128"), "popularity"),
+        ({"k": 4, "model": "tiny", "label": "stable"}, "", (), (), "popularity"),
+        ({"k": 4, "model": "tiny", "version": 1}, "", (), (), "popularity"),
     ],
 )
 def test_recommendations_are_the_bundles_and_say_what_they_rest_on(
