@@ -1,22 +1,26 @@
-"""Answers queries from a SavedModel in a process of its own: `python answer_check.py MODEL REQUESTS.npz ANSWERS.npz`.
+"""Asks SavedModels in a process of its own: `python answer_check.py REQUESTS.npz FOLDER MODEL…`.
 
-Imports what a client has, TensorFlow and ScaNN, and nothing of this project.
+Imports what a client has and nothing of this project: TensorFlow, and for all but the first model ScaNN.
 """
 
-import sys
 from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from sys import argv
 
 import numpy as np
-import scann  # noqa: F401  registers the ops
 import tensorflow as tf
 
 
-def main(model_path: str, requests_path: str, answers_path: str) -> None:
-    """Loads the model, asks its `recommend` signature, saves the answers."""
+def main(requests_path: str, folder: str, *models: str) -> None:
+    """Loads the models, asks their `recommend` signatures, and saves the answers as FOLDER/answers-NUMBER.npz."""
     requests = np.load(requests_path)
-    recommend = tf.saved_model.load(model_path).signatures["recommend"]
-    answers = answer(recommend, requests["user_id"].tolist(), int(requests["k"]))
-    np.savez(answers_path, item_ids=answers["item_ids"], scores=answers["scores"])
+    for number, model in enumerate(models):
+        if number:
+            import_module("scann")  # registers its ops; the first model has to do without
+        recommend = tf.saved_model.load(model).signatures["recommend"]
+        answers = answer(recommend, requests["user_id"].tolist(), int(requests["k"]))
+        np.savez(Path(folder) / f"answers-{number}.npz", item_ids=answers["item_ids"], scores=answers["scores"])
 
 
 def answer(recommend: Callable[..., dict[str, tf.Tensor]], users: list[str], k: int) -> dict[str, np.ndarray]:
@@ -38,4 +42,4 @@ def answer(recommend: Callable[..., dict[str, tf.Tensor]], users: list[str], k: 
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(*argv[1:])

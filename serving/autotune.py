@@ -85,7 +85,7 @@ class _Tuner:
         self._index, self._exact, self._config = index, exact, config
         self._seen, self._unseen = queries[::2], queries[1::2]
         self._k = min(config.recall_k, index.num_candidates)
-        self._search = tf.function(index.search_with, reduce_retracing=True)
+        self._search = tf.function(index.search, reduce_retracing=True)
 
     def run(self) -> Tuned:
         curve = tuple(sorted(self._least_efforts(), key=lambda measured: measured.query_ms))

@@ -1,10 +1,14 @@
-"""A bundle on disk: one SavedModel, and `assets.extra/bundle.json`, which ties its parts together by digest."""
+"""A bundle on disk: one SavedModel, and `assets.extra/bundle.json`, which ties its parts together by digest.
+
+`<models>/<name>/<version>/` is found through ScaNN; its twin `<models>/<name>/exact/<version>/` has the same
+signatures, searches exactly and needs nothing but TensorFlow. Both are laid out for TensorFlow Serving.
+"""
 
 import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +21,11 @@ from recsys.artifacts import sha256_of, write_json
 from recsys.errors import BundleError
 from recsys.schema import Frozen
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+TWIN = "exact"
 _EXTRA = "assets.extra"
 _RECORD = f"{_EXTRA}/bundle.json"
 ITEMS = f"{_EXTRA}/items.parquet"
-_GRAPH_TOOLS = ("tensorflow", "scann")
 
 
 class BundleRecord(Frozen):
@@ -34,8 +38,8 @@ class BundleRecord(Frozen):
       num_candidates, embedding_dim, max_k, default_k: sizes.
       index_recall: against exact search at `index_recall_k`, on validation queries that the index was not tuned on.
       index_recall_low: what it exceeds with 95 % confidence.
-      index_effort: the leaves that a query searches, and its `serving.index.Effort.reorder_factor`.
-      index_curve: what tuning measured, as `serving.autotune.Measured`, fastest first.
+      index_effort: the leaves that a query searches, and its `serving.index.Effort.reorder_factor`; empty for a twin.
+      index_curve: what tuning measured, as `serving.autotune.Measured`, fastest first; empty for a twin.
       metrics: of the run, as `recsys evaluate` wrote them; empty when it was not evaluated.
       versions: what the graph needs to be loaded.
       files: the SHA-256 of every other file, by its name inside the bundle.
@@ -91,14 +95,16 @@ class Bundle:
         return {row.pop("item"): {name.removeprefix("show_"): text for name, text in row.items()} for row in rows}
 
 
-def graph_versions() -> dict[str, str]:
-    """The installed versions of what a bundle's graph needs."""
-    return {tool: version(tool) for tool in _GRAPH_TOOLS}
+def write_record(folder: Path, fields: dict[str, Any], tools: list[str]) -> BundleRecord:
+    """Writes `bundle.json` with the digests of all files that are in `folder` by now.
 
-
-def write_record(folder: Path, fields: dict[str, Any]) -> BundleRecord:
-    """Writes `bundle.json` with the digests of all files that are in `folder` by now."""
-    record = BundleRecord(format_version=FORMAT_VERSION, versions=graph_versions(), files=_digests(folder), **fields)
+    Args:
+      folder: the bundle's.
+      fields: what is not filled in here.
+      tools: the distributions that its graph needs to be loaded.
+    """
+    needed = {tool: version(tool) for tool in tools}
+    record = BundleRecord(format_version=FORMAT_VERSION, versions=needed, files=_digests(folder), **fields)
     record = record.model_copy(update={"sha256": record.digest()})
     write_json(folder / _RECORD, record.model_dump(mode="json"))
     return record
@@ -109,6 +115,11 @@ def versions(models: Path) -> list[int]:
     if not models.is_dir():
         return []
     return sorted(int(entry.name) for entry in models.iterdir() if entry.is_dir() and entry.name.isdecimal())
+
+
+def next_version(models: Path) -> int:
+    """The number of the next bundle: no bundle and no twin has had it."""
+    return max([0, *versions(models), *versions(models / TWIN)]) + 1
 
 
 def open_bundle(models: Path, number: int | None = None) -> Bundle:
@@ -144,12 +155,20 @@ def _read_record(path: Path) -> BundleRecord:
         raise BundleError(f"{path} is no bundle: {_RECORD} is missing; export it again") from error
     except (ValidationError, ValueError, AttributeError) as error:
         raise BundleError(f"{file} is damaged ({str(error).splitlines()[0]}); export it again") from error
-    if record.versions != graph_versions():
-        made, here = (_listed(versions) for versions in (record.versions, graph_versions()))
+    installed = {tool: _installed(tool) for tool in record.versions}
+    if record.versions != installed:
+        made, here = (_listed(versions) for versions in (record.versions, installed))
         raise BundleError(f"{path} was made by {made}: installed are {here}; install those or export it again")
     if record.sha256 != record.digest():
         raise BundleError(f"{path} is damaged: {_RECORD} is not as it was written; export it again")
     return record
+
+
+def _installed(tool: str) -> str:
+    try:
+        return version(tool)
+    except PackageNotFoundError:
+        return "missing"
 
 
 def _listed(versions: dict[str, str]) -> str:

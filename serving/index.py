@@ -38,12 +38,17 @@ class Index(Protocol):
 
     num_candidates: int
 
-    def search(self, queries: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def search(
+        self, queries: tf.Tensor, k: tf.Tensor, leaves: tf.Tensor = 0, reorder_factor: tf.Tensor = 0
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Searches.
 
         Args:
           queries: [batch, embedding_dim] float32.
           k: scalar int32, 1 … `num_candidates`.
+          leaves: scalar int32, of the `Effort` of this search; 0 as the index is tuned. An exact index always looks at
+            everything.
+          reorder_factor: likewise.
 
         Returns:
           Rows [batch, k] int32 and dot products [batch, k] float32, best first, ties by row. Where an approximate
@@ -60,10 +65,20 @@ class ExactIndex(tf.Module):
         self.num_candidates = len(candidates)
         self.candidates = tf.Variable(candidates, trainable=False)
 
-    def search(self, queries: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def search(
+        self,
+        queries: tf.Tensor,
+        k: tf.Tensor,
+        leaves: tf.Tensor = 0,
+        reorder_factor: tf.Tensor = 0,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """See `Index.search`."""
-        best = tf.math.top_k(tf.matmul(queries, self.candidates, transpose_b=True), k)
+        best = tf.math.top_k(self.scores(queries), k)
         return best.indices, best.values
+
+    def scores(self, queries: tf.Tensor) -> tf.Tensor:
+        """Returns the dot products with all candidates, [batch, num_candidates] float32."""
+        return tf.matmul(queries, self.candidates, transpose_b=True)
 
 
 class ScannIndex(tf.Module):
@@ -94,14 +109,12 @@ class ScannIndex(tf.Module):
             builder.reorder(len(candidates))
         self.state = builder.build().serialize_to_module()
 
-    def search(self, queries: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """See `Index.search`."""
-        return self.search_with(queries, k, tf.constant(self.effort.leaves), tf.constant(self.effort.reorder_factor))
-
-    def search_with(
-        self, queries: tf.Tensor, k: tf.Tensor, leaves: tf.Tensor, reorder_factor: tf.Tensor
+    def search(
+        self, queries: tf.Tensor, k: tf.Tensor, leaves: tf.Tensor = 0, reorder_factor: tf.Tensor = 0
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Searches as `search` does, with another `Effort`: two scalar int32."""
+        """See `Index.search`."""
+        leaves = tf.where(tf.greater(leaves, 0), tf.minimum(leaves, self.num_leaves), self.effort.leaves)
+        reorder_factor = tf.where(tf.greater(reorder_factor, 0), reorder_factor, self.effort.reorder_factor)
         rows, scores = scann_ops.searcher_from_module(self.state).search_batched(
             queries,
             # Of one neighbour it would not say which of equal ones.

@@ -2,27 +2,34 @@
 
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 
 from recsys.dataset import Dataset
 from recsys.schema import HISTORY, ITEM_ID, USER_ID, Feature
 from recsys.towers import Towers
-from serving.exclusion import search_excluding
+from serving.categories import Categories
+from serving.exclusion import search_allowed
 from serving.index import ExactIndex, Index
+from serving.index_quality import Search
 from serving.popularity import RecentPopularity
 from serving.user_states import UserStates
 
 _STRINGS = tf.TensorSpec([None], tf.string)
 _STRING_LISTS = tf.TensorSpec([None, None], tf.string)
+_INT = tf.TensorSpec([], tf.int32)
+
+SIGNATURES = (
+    *("serving_default", "recommend", "recommend_with_options", "recommend_exactly"),
+    *("embed_query", "similar_items"),
+)
 
 
 class Recommender(tf.Module):
     """Answers batches of raw strings. The empty string is padding; as a user it is an unknown one.
 
     Every method is a signature of the exported SavedModel. `item_ids` are [batch, k] strings, best first, empty where
-    no candidate is left; `scores` are [batch, k] float32, the smallest float32 where none is left.
+    no candidate is left; `scores` are [batch, k] float32, the smallest float32 where none is left. `num_items` [batch]
+    int32 is how many items are there: fewer than `k` only where no more exist.
     """
 
     def __init__(
@@ -31,8 +38,9 @@ class Recommender(tf.Module):
         dataset: Dataset,
         states: UserStates,
         popularity: RecentPopularity,
-        candidates: npt.NDArray[np.float32],
+        categories: Categories,
         index: Index,
+        exact: ExactIndex,
         vocabulary_dir: Path,
         default_k: int,
         max_k: int,
@@ -44,8 +52,9 @@ class Recommender(tf.Module):
           dataset: what they were trained on.
           states: the items of each of its users.
           popularity: of its items.
-          candidates: [num_items, embedding_dim] float32, the catalogue's embeddings.
-          index: over the same candidates.
+          categories: of its items.
+          index: over the embeddings of the catalogue.
+          exact: over the same; it may be the index.
           vocabulary_dir: where to write the id lists that the SavedModel takes along as assets.
           default_k: the k of `serving_default`.
           max_k: the largest k that is answered.
@@ -58,8 +67,8 @@ class Recommender(tf.Module):
         self._default_k, self._max_k = default_k, max_k
         self._states = states
         self._popularity = popularity
-        self._index = index
-        self._exact = ExactIndex(candidates)
+        self._categories = categories
+        self._index, self._exact = index, exact
         self._users = _row_lookup(vocabulary_dir / "users.txt", dataset.users["user"].to_pylist())
         self._items = _row_lookup(vocabulary_dir / "items.txt", dataset.items["item"].to_pylist())
         self._item_names = tf.Variable(dataset.items["item"].to_pylist(), trainable=False)
@@ -77,7 +86,7 @@ class Recommender(tf.Module):
         answer = self.recommend(user_id, nothing, nothing, tf.constant(self._default_k))
         return {"item_ids": answer["item_ids"], "scores": answer["scores"]}
 
-    @tf.function(input_signature=[_STRINGS, _STRING_LISTS, _STRING_LISTS, tf.TensorSpec([], tf.int32)])
+    @tf.function(input_signature=[_STRINGS, _STRING_LISTS, _STRING_LISTS, _INT])
     def recommend(
         self, user_id: tf.Tensor, history: tf.Tensor, exclude: tf.Tensor, k: tf.Tensor
     ) -> dict[str, tf.Tensor]:
@@ -91,34 +100,73 @@ class Recommender(tf.Module):
           k: scalar int32, 1 … max_k.
 
         Returns:
-          item_ids, scores, `known` [batch] bool: whether the bundle knows the user, and `source` [batch] string, what
-          the row rests on: "history" as given, "user" as known, or "popularity", whose scores are shares of the
-          latest interactions.
+          item_ids, scores, num_items, `known` [batch] bool: whether the bundle knows the user, and `source` [batch]
+          string, what the row rests on: "history" as given, "user" as known, or "popularity", whose scores are shares
+          of the latest interactions.
         """
-        return self._recommend(self._index, user_id, history, exclude, k)
+        return self._recommend(self._index.search, user_id, history, exclude, k)
 
-    @tf.function(input_signature=[_STRINGS, _STRING_LISTS, _STRING_LISTS, tf.TensorSpec([], tf.int32)])
+    @tf.function(input_signature=[_STRINGS, *[_STRING_LISTS] * 3, *[_INT] * 3])
+    def recommend_with_options(
+        self,
+        user_id: tf.Tensor,
+        history: tf.Tensor,
+        exclude: tf.Tensor,
+        categories: tf.Tensor,
+        k: tf.Tensor,
+        leaves: tf.Tensor,
+        reorder_factor: tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
+        """Answers as `recommend` does, within categories, and with another effort of the index.
+
+        Args:
+          user_id: as for `recommend`.
+          history: as for `recommend`.
+          exclude: as for `recommend`.
+          categories: [batch, any] string, `feature=value` of categorical item features: only items of any of them are
+            recommended. A row without any means all items.
+          k: as for `recommend`.
+          leaves: scalar int32, of a `serving.index.Effort`; 0 as the index is tuned.
+          reorder_factor: likewise.
+        """
+        within = self._categories.items(categories)
+
+        def search(queries: tf.Tensor, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            return self._index.search(queries, number, leaves, reorder_factor)
+
+        return self._recommend(search, user_id, history, exclude, k, within)
+
+    @tf.function(input_signature=[_STRINGS, _STRING_LISTS, _STRING_LISTS, _INT])
     def recommend_exactly(
         self, user_id: tf.Tensor, history: tf.Tensor, exclude: tf.Tensor, k: tf.Tensor
     ) -> dict[str, tf.Tensor]:
         """Answers as `recommend` does, by exact search: what the index is judged by while it serves."""
-        return self._recommend(self._exact, user_id, history, exclude, k)
+        return self._recommend(self._exact.search, user_id, history, exclude, k)
 
     def _recommend(
-        self, index: Index, user_id: tf.Tensor, history: tf.Tensor, exclude: tf.Tensor, k: tf.Tensor
+        self,
+        search: Search,
+        user_id: tf.Tensor,
+        history: tf.Tensor,
+        exclude: tf.Tensor,
+        k: tf.Tensor,
+        within: tf.Tensor | None = None,
     ) -> dict[str, tf.Tensor]:
         user_row = self._users.lookup(user_id)
         taken = self._states.items(user_row)
         given = tf.ragged.boolean_mask(history, history != "")
         excluded = tf.concat([taken, self._rows(given), self._rows(exclude)], axis=1)
         known, asks_by_history = user_row >= 0, given.row_lengths() > 0
-        rows, scores = self._search(index, self._embed(user_id, user_row, given, taken), excluded, k)
+        queries = self._embed(user_id, user_row, given, taken)
+        rows, scores = self._search(search, queries, excluded, k, within)
         with tf.control_dependencies([rows]):  # which has refused a k out of range
-            popular_rows, popular_scores = self._popularity.best(excluded, tf.identity(k))
+            popular_rows, popular_scores = self._popularity.best(excluded, tf.identity(k), within)
         by_model = (known | asks_by_history)[:, tf.newaxis]
         rows, scores = tf.where(by_model, rows, popular_rows), tf.where(by_model, scores, popular_scores)
         source = tf.where(asks_by_history, "history", tf.where(known, "user", "popularity"))
-        return {"item_ids": self._names(rows), "scores": scores, "known": known, "source": source}
+        found = tf.reduce_sum(tf.cast(rows >= 0, tf.int32), axis=1)
+        names = self._names(rows)
+        return {"item_ids": names, "scores": scores, "num_items": found, "known": known, "source": source}
 
     @tf.function(input_signature=[_STRINGS, _STRING_LISTS])
     def embed_query(self, user_id: tf.Tensor, history: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -127,12 +175,13 @@ class Recommender(tf.Module):
         given = tf.ragged.boolean_mask(history, history != "")
         return {"embeddings": self._embed(user_id, user_row, given, self._states.items(user_row))}
 
-    @tf.function(input_signature=[_STRINGS, tf.TensorSpec([], tf.int32)])
+    @tf.function(input_signature=[_STRINGS, _INT])
     def similar_items(self, item_id: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
         """Finds the nearest other items: {item_id [batch], k} → item_ids, scores; none for an unknown item."""
         row = tf.cast(self._items.lookup(item_id), tf.int32)
         itself = tf.RaggedTensor.from_tensor(row[:, tf.newaxis])
-        rows, scores = self._search(self._index, tf.gather(self._exact.candidates, tf.maximum(row, 0)), itself, k)
+        queries = tf.gather(self._exact.candidates, tf.maximum(row, 0))
+        rows, scores = self._search(self._index.search, queries, itself, k)
         known = row[:, tf.newaxis] >= 0
         return {
             "item_ids": tf.where(known, self._names(rows), ""),
@@ -140,12 +189,17 @@ class Recommender(tf.Module):
         }
 
     def _search(
-        self, index: Index, queries: tf.Tensor, excluded: tf.RaggedTensor, k: tf.Tensor
+        self,
+        search: Search,
+        queries: tf.Tensor,
+        excluded: tf.RaggedTensor,
+        k: tf.Tensor,
+        within: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         message = f"k must be between 1 and {self._max_k}"
         checks = [tf.debugging.assert_positive(k, message), tf.debugging.assert_less_equal(k, self._max_k, message)]
         with tf.control_dependencies(checks):
-            return search_excluding(index, self._exact, queries, excluded, tf.identity(k))
+            return search_allowed(search, self._exact, queries, excluded, tf.identity(k), within)
 
     def _embed(
         self, user_id: tf.Tensor, user_row: tf.Tensor, given: tf.RaggedTensor, taken: tf.RaggedTensor

@@ -10,8 +10,8 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from recsys.errors import BundleError
 from serving.bundle import Bundle
+from serving.warm_up_requests import WARM_UP_REQUESTS
 
-_REQUESTS = "assets.extra/tf_serving_warmup_requests"
 _MAX_REQUESTS = 1000
 _DEFAULT_SIGNATURE = "serving_default"
 
@@ -30,7 +30,7 @@ def warm_up(bundle: Bundle) -> int:
     for signature in bundle.model.signatures.values():
         inputs = signature.structured_input_signature[1]
         signature(**{name: _emptiest(spec) for name, spec in inputs.items()})
-    file = bundle.path / _REQUESTS
+    file = bundle.path / WARM_UP_REQUESTS
     if not file.is_file():
         return 0
     number = 0

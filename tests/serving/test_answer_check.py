@@ -13,8 +13,8 @@ def test_answers_are_those_of_all_users_at_once_and_then_of_each(tiny_models: Pa
     path = tiny_models / "tiny" / "1"
     users = ["u1", "nobody", "", "u2"]
     np.savez(tmp_path / "requests.npz", user_id=np.asarray(users), k=np.int32(5))
-    answer_check.main(str(path), str(tmp_path / "requests.npz"), str(tmp_path / "answers.npz"))
-    received = np.load(tmp_path / "answers.npz")
+    answer_check.main(str(tmp_path / "requests.npz"), str(tmp_path), str(path))
+    received = np.load(tmp_path / "answers-0.npz")
 
     recommend = tf.saved_model.load(str(path)).signatures["recommend"]
     for start, batch in [(0, users), *((4 + row, [user]) for row, user in enumerate(users))]:

@@ -16,6 +16,7 @@ FILES = [
     "assets/items.txt",
     "assets/users.txt",
     "assets.extra/items.parquet",
+    "assets.extra/tf_serving_warmup_requests",
     "fingerprint.pb",
     "saved_model.pb",
     "variables/variables.data-00000-of-00001",
@@ -94,7 +95,7 @@ def test_a_record_with_an_unknown_key_is_noticed(models: Path) -> None:
 
 def test_another_format_version_is_refused(models: Path) -> None:
     change_record(models, lambda record: record.update(format_version=1))
-    assert refusal(models) == f"{models / '1'} has bundle format 1: expected 2; export it again"
+    assert refusal(models) == f"{models / '1'} has bundle format 1: expected 3; export it again"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from partitioned import partitioned
 
-from serving.exclusion import search_excluding
+from serving.exclusion import search_allowed
 from serving.index import ExactIndex, Index
 
 DIM = 8
@@ -40,7 +40,9 @@ def answers(
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
     candidates, indices = catalogue(num_candidates)
     ragged = tf.ragged.constant(excluded, dtype=tf.int32, ragged_rank=1)
-    rows, scores = search_excluding(indices[kind], ExactIndex(candidates), tf.constant(queries), ragged, tf.constant(k))
+    rows, scores = search_allowed(
+        indices[kind].search, ExactIndex(candidates), tf.constant(queries), ragged, tf.constant(k)
+    )
     return rows.numpy(), scores.numpy()
 
 
@@ -119,9 +121,33 @@ def test_it_works_in_a_graph_with_unknown_sizes() -> None:
         ]
     )
     def search(queries: tf.Tensor, excluded: tf.RaggedTensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return search_excluding(indices["scann"], exact, queries, excluded, k)
+        return search_allowed(indices["scann"].search, exact, queries, excluded, k)
 
     for excluded, k in [([[]], 1), ([[1, 2], [], [63]], 64)]:
         queries = integer_vectors(len(excluded), seed=k)
         rows, _ = search(tf.constant(queries), tf.ragged.constant(excluded, tf.int32, ragged_rank=1), tf.constant(k))
         np.testing.assert_array_equal(rows, expected_answers(64, queries, excluded, k)[0])
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(
+    request=requests(), share=st.sampled_from([0.0, 0.01, 0.2, 0.9, 1.0]), kind=st.sampled_from(["scann", "starving"])
+)
+def test_only_what_is_asked_for_is_found_and_all_of_it(
+    request: tuple[int, Vectors, Exclusions, int], share: float, kind: str
+) -> None:
+    num_candidates, queries, excluded, k = request
+    candidates, indices = catalogue(num_candidates)
+    within = np.random.default_rng(k).random((len(queries), num_candidates)) < share
+    ragged = tf.ragged.constant(excluded, dtype=tf.int32, ragged_rank=1)
+    found, scores = search_allowed(
+        indices[kind].search, ExactIndex(candidates), tf.constant(queries), ragged, tf.constant(k), tf.constant(within)
+    )
+    outside = [[*barred, *np.flatnonzero(~of_row)] for barred, of_row in zip(excluded, within, strict=True)]
+    rows, expected_scores = expected_answers(num_candidates, queries, outside, k)
+    if kind == "scann":
+        np.testing.assert_array_equal(found, rows)
+        np.testing.assert_array_equal(scores, expected_scores)
+    for got, barred, expected in zip(found.numpy(), outside, rows, strict=True):
+        assert not set(got) & set(barred) - {-1}
+        assert (got >= 0).sum() == (expected >= 0).sum()

@@ -18,8 +18,9 @@ import tensorflow as tf
 from recsys.dataset import Dataset
 from recsys.errors import IndexQualityError
 from recsys.run import Run
-from serving.bundle import open_bundle
-from serving.export import export, same_answers
+from serving.bundle import open_bundle, versions
+from serving.export import export
+from serving.fresh_process import same_answers
 
 # What a service does that has nothing of this project: argv is the SavedModel and a file of users.
 CLIENT = """
@@ -94,7 +95,8 @@ def test_publishing_again_adds_a_version_and_does_not_touch_the_one_before(
     before = contents(models / "tiny" / "1")
     published = export(tiny_run, models, "tiny")
     assert published.path == models / "tiny" / "2"
-    assert sorted(path.name for path in (models / "tiny").iterdir()) == ["1", "2"]
+    assert sorted(path.name for path in (models / "tiny").iterdir()) == ["1", "2", "exact"]
+    assert versions(models / "tiny" / "exact") == [1, 2]
     assert contents(models / "tiny" / "1") == before
 
     latest = open_bundle(models / "tiny")

@@ -157,3 +157,14 @@ def test_reordering_more_candidates_finds_more_of_the_best() -> None:
     little, much = (numpy_recall(candidates, queries, rows) for rows in found)
     assert little + 0.02 < much
     assert much > 0.999
+
+
+def test_an_effort_of_a_search_replaces_that_of_the_index() -> None:
+    candidates, queries = clustered(3000, DIM, seed=0), clustered(30, DIM, seed=1)
+    little, much = partitioned(candidates, 0.01, 1), partitioned(candidates, 1.0, 3000)
+    asked, k = tf.constant(queries), tf.constant(20)
+    expected = much.search(asked, k)[0].numpy()
+    assert (little.search(asked, k)[0].numpy() != expected).any()
+    for leaves in (little.num_leaves, 10**6):
+        np.testing.assert_array_equal(little.search(asked, k, leaves, 3000)[0], expected)
+    np.testing.assert_array_equal(little.search(asked, k, 0, 0)[0], little.search(asked, k)[0])

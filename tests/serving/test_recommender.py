@@ -1,6 +1,5 @@
 """The exported graph, against towers called by hand and a NumPy matrix product."""
 
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -9,62 +8,15 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 import tensorflow as tf
+from oracle import FLOAT32_MIN, Oracle
 
-from recsys.interactions import load_interactions
 from recsys.run import Run
 from serving.bundle import open_bundle
 
-FLOAT32_MIN = np.float32(-3.4028234663852886e38)
 CLOSE = 1e-5
 UNKNOWN = "a user nobody knows"
 
 Answer = dict[str, npt.NDArray[Any]]
-
-
-class Oracle:
-    """Recomputes answers from the run: raw ids in, scores of the whole catalogue out."""
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self.items: list[str] = run.dataset.items["item"].to_pylist()
-        self.users: list[str] = run.dataset.users["user"].to_pylist()
-        everything = load_interactions(run.dataset)
-        order = np.lexsort((everything.item_row, everything.timestamp))
-        self.taken: dict[str, list[str]] = {user: [] for user in self.users}
-        for user, item in zip(everything.user_row[order], everything.item_row[order], strict=True):
-            self.taken[self.users[user]].append(self.items[item])
-
-    @cached_property
-    def candidates(self) -> npt.NDArray[np.float32]:
-        features = self._run.dataset.item_features
-        embedded: npt.NDArray[np.float32] = self._run.towers.candidate(features).numpy()
-        return embedded
-
-    def embed(self, user: str, history: list[str]) -> npt.NDArray[np.float32]:
-        """Id 1 is the only out-of-vocabulary bucket, for unknown and empty users; 30 items are remembered."""
-        user_id = self._run.dataset.users["user_id"][self.users.index(user)].as_py() if user in self.users else 1
-        item_ids = dict(zip(self.items, self._run.dataset.items["item_id"].to_pylist(), strict=True))
-        ids = [item_ids.get(item, 1) for item in (history or self.taken.get(user, []))][-30:]
-        inputs = {
-            "user_id": np.array([user_id], np.int32),
-            "history": np.array([ids + [0] * (30 - len(ids))], np.int32),
-        }
-        embedded: npt.NDArray[np.float32] = self._run.towers.query(inputs).numpy()[0]
-        return embedded
-
-    def assert_best(
-        self, ids: npt.NDArray[Any], scores: npt.NDArray[np.float32], embedding: npt.NDArray[Any], barred: set[str]
-    ) -> None:
-        """The returned items are allowed, distinct, scored right, and no allowed item is better. Ties are free."""
-        score_of = dict(zip(self.items, (self.candidates @ embedding).tolist(), strict=True))
-        best = sorted((score for item, score in score_of.items() if item not in barred), reverse=True)[: len(ids)]
-        found = [item.decode("utf-8") for item in ids if item]
-        assert len(found) == len(set(found)) == len(best)
-        assert not set(found) & barred
-        np.testing.assert_allclose(scores[: len(best)], best, atol=CLOSE)
-        np.testing.assert_allclose(scores[: len(best)], [score_of[item] for item in found], atol=CLOSE)
-        assert not any(ids[len(best) :])
-        assert (scores[len(best) :] == FLOAT32_MIN).all()
 
 
 @pytest.fixture(scope="module")
@@ -97,10 +49,13 @@ def test_signatures_have_the_documented_inputs_and_outputs(model: Any) -> None:
     lists = {name: ([None, None], tf.string) for name in ("history", "exclude")}
     k = {"k": ([], tf.int32)}
     found = {"item_ids": tf.string, "scores": tf.float32}
+    recommended = found | {"known": tf.bool, "source": tf.string, "num_items": tf.int32}
+    options = {"categories": lists["history"], "leaves": k["k"], "reorder_factor": k["k"]}
     expected = {
         "serving_default": (users, found),
-        "recommend": (users | lists | k, found | {"known": tf.bool, "source": tf.string}),
-        "recommend_exactly": (users | lists | k, found | {"known": tf.bool, "source": tf.string}),
+        "recommend": (users | lists | k, recommended),
+        "recommend_exactly": (users | lists | k, recommended),
+        "recommend_with_options": (users | lists | k | options, recommended),
         "embed_query": (users | {"history": lists["history"]}, {"embeddings": tf.float32}),
         "similar_items": ({"item_id": ([None], tf.string)} | k, found),
     }

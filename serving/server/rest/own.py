@@ -41,6 +41,8 @@ class RecommendRequest(_Asked):
       k: how many items.
       history: items the user took, oldest first; what the model knows of the user when empty.
       exclude: items not to recommend; items taken are never recommended.
+      categories: `feature=value` of items' categorical features; only items of any of them are recommended.
+      leaves, reorder_factor: how much of the index to look at; as it is tuned when 0.
     """
 
     model_config = ConfigDict(json_schema_extra={"example": {"user_id": "42", "k": 10}})
@@ -49,6 +51,14 @@ class RecommendRequest(_Asked):
     k: Annotated[int, Field(ge=1, le=MAX_INT32)] = 10
     history: list[str] = []
     exclude: list[str] = []
+    categories: list[str] = []
+    leaves: Annotated[int, Field(ge=0, le=MAX_INT32)] = 0
+    reorder_factor: Annotated[int, Field(ge=0, le=MAX_INT32)] = 0
+
+    @property
+    def has_options(self) -> bool:
+        """Whether it takes the signature with options to answer."""
+        return bool(self.categories or self.leaves or self.reorder_factor)
 
 
 class SimilarRequest(_Asked):
@@ -85,7 +95,8 @@ class RecommendAnswer(BaseModel):
       user_id: as asked.
       known: whether the model knows the user.
       source: what the answer rests on: history, user or popularity.
-      items: best first; fewer than `k` where fewer are left.
+      num_items: how many items there are: fewer than `k` only where no more are left.
+      items: best first.
     """
 
     model: str
@@ -93,6 +104,7 @@ class RecommendAnswer(BaseModel):
     user_id: str
     known: bool
     source: str
+    num_items: int
     items: list[RankedItem]
 
 
@@ -126,15 +138,21 @@ def operations(service: Service) -> list[Operation]:
         asked = await read_body(request, RecommendRequest)
 
         def inputs(signature: Signature) -> Tensors:
-            return _scalars(signature, asked.k) | {
+            query = _scalars(signature, k=asked.k) | {
                 "user_id": strings([asked.user_id.encode()]),
                 "history": string_rows([[item.encode() for item in asked.history]]),
                 "exclude": string_rows([[item.encode() for item in asked.exclude]]),
             }
+            if not asked.has_options:
+                return query
+            effort = _scalars(signature, leaves=asked.leaves, reorder_factor=asked.reorder_factor)
+            return query | effort | {"categories": string_rows([[name.encode() for name in asked.categories]])}
 
-        result = await service.predict(asked.target(service), "recommend", inputs, shown=True)
+        name = "recommend_with_options" if asked.has_options else "recommend"
+        result = await service.predict(asked.target(service), name, inputs, shown=True)
         known = bool(result.outputs["known"][0])
-        about = {"user_id": asked.user_id, "known": known, "source": result.outputs["source"][0].decode()}
+        source, num_items = result.outputs["source"][0].decode(), int(result.outputs["num_items"][0])
+        about = {"user_id": asked.user_id, "known": known, "source": source, "num_items": num_items}
         return json_answer(_who(result) | about | {"items": _ranked(result)})
 
     async def similar(request: Request) -> Response:
@@ -142,7 +160,7 @@ def operations(service: Service) -> list[Operation]:
         asked = await read_body(request, SimilarRequest)
 
         def inputs(signature: Signature) -> Tensors:
-            return _scalars(signature, asked.k) | {"item_id": strings([asked.item_id.encode()])}
+            return _scalars(signature, k=asked.k) | {"item_id": strings([asked.item_id.encode()])}
 
         result = await service.predict(asked.target(service), "similar_items", inputs, shown=True)
         return json_answer(_who(result) | {"item_id": asked.item_id, "items": _ranked(result)})
@@ -160,8 +178,8 @@ def operations(service: Service) -> list[Operation]:
     ]
 
 
-def _scalars(signature: Signature, k: int) -> Tensors:
-    return {"k": np.asarray(k, signature.inputs["k"].dtype)}
+def _scalars(signature: Signature, **values: int) -> Tensors:
+    return {name: np.asarray(value, signature.inputs[name].dtype) for name, value in values.items()}
 
 
 def _who(result: Result) -> dict[str, Any]:

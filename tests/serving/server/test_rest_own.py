@@ -7,6 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from running_server import Server
 
+from recsys.dataset import Dataset
 from serving.bundle import open_bundle
 from serving.recommend import recommend
 
@@ -38,7 +39,24 @@ def test_recommendations_are_the_bundles_and_say_what_they_rest_on(
     for item in content["items"] + expected["items"]:
         item["score"] = pytest.approx(item["score"], abs=1e-5)
     assert content["items"] == expected["items"]
+    assert content["num_items"] == len(expected["items"]) == 4
     assert (content["user_id"], content["known"]) == (user, expected["known"])
+
+
+def test_it_chooses_within_categories_and_says_when_no_more_are_left(server: Server, tiny_dataset: Dataset) -> None:
+    of_dataset = tiny_dataset.vocabulary("category")[0]
+    everything = server.http.post("/recommend", json={"k": 293}).json()
+    body = {"k": 293, "categories": [f"category={of_dataset}"], "leaves": 1, "reorder_factor": 2}
+    content = server.http.post("/recommend", json=body).json()
+    ids = tiny_dataset.item_features["category"]
+    of_category = {
+        item
+        for item, number in zip(tiny_dataset.items["item"].to_pylist(), ids, strict=True)
+        if number == tiny_dataset.schema.item_features[1].first_known_id
+    }
+    expected = [item["item_id"] for item in everything["items"] if item["item_id"] in of_category]
+    assert [item["item_id"] for item in content["items"]] == expected
+    assert content["num_items"] == len(expected) < 293
 
 
 def test_similar_items_are_shown(server: Server) -> None:
