@@ -265,6 +265,8 @@ class IndexConfig(Frozen):
       recall_target: the recall against exact search that an index must reach to be published, with 95 % confidence.
       recall_k: the k of that recall.
       max_query_ms: the median time that a single query may take on the machine that exports; any when None.
+      max_bytes_per_item: what the index may hold per candidate beside its embedding; candidates are compared by int8
+        instead of float32 numbers where those take too much; any when None.
     """
 
     brute_force_below: int = Field(default=20_000, ge=16)
@@ -272,6 +274,7 @@ class IndexConfig(Frozen):
     recall_target: float = Field(default=0.95, gt=0, le=1)
     recall_k: int = Field(default=100, ge=1, le=MAX_K)
     max_query_ms: float | None = Field(default=None, gt=0)
+    max_bytes_per_item: float | None = Field(default=None, gt=0)
 
 
 class ExperimentConfig(Frozen):

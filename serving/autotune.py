@@ -6,8 +6,8 @@ see. Both times the lower bound of the recall must meet the target.
 
 import statistics
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +15,14 @@ import tensorflow as tf
 
 from recsys.config import IndexConfig
 from recsys.errors import IndexQualityError
-from serving.index import Effort, Index, ScannIndex
-from serving.index_quality import Search, lower_bound, recalls
+from serving.index import Effort, ExactIndex, Index, ReorderDtype, ScannIndex
+from serving.index_quality import Search, least_right_scores, lower_bound, recalls
 
 _REORDER_FACTORS = (1, 2, 4, 8, 16, 32, 64)
 _TIMED_QUERIES = 50
+
+# Queries [num_queries, embedding_dim], and their `least_right_scores` [num_queries].
+_Judged = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -52,12 +55,37 @@ class Tuned:
     Attributes:
       chosen: as measured on the queries that confirmed it.
       k: of the recall; the catalogue's size where that is smaller than what was configured.
-      curve: the least effort that meets the target for each reorder factor, fastest first, on the other queries.
+      curve: what was measured on the other queries and is not beaten in both recall and time, fastest first.
     """
 
     chosen: Measured
     k: int
     curve: tuple[Measured, ...]
+
+
+def build_tuned(exact: ExactIndex, queries: npt.NDArray[np.float32], config: IndexConfig) -> tuple[ScannIndex, Tuned]:
+    """Builds an index within the budget of memory, and tunes it.
+
+    Args:
+      exact: brute force over the candidates.
+      queries: [num_queries, embedding_dim] float32, four or more; every other one confirms.
+      config: the shape, the target and the budgets.
+
+    Raises:
+      IndexQualityError: there are too few queries, or no index meets the target within the budgets.
+    """
+    sizes = []
+    for reorder_dtype in get_args(ReorderDtype):
+        index = ScannIndex(exact, config, reorder_dtype)
+        sizes.append(index.bytes_per_item)
+        if config.max_bytes_per_item is None or sizes[-1] <= config.max_bytes_per_item:
+            tuned = tune(index, exact, queries, config)
+            index.effort = tuned.chosen.effort
+            return index, tuned
+    raise IndexQualityError(
+        f"no index holds at most {config.max_bytes_per_item} bytes per item beside its embedding: the smallest has "
+        f"{min(sizes):.0f}; raise index.max_bytes_per_item"
+    )
 
 
 def tune(index: ScannIndex, exact: Index, queries: npt.NDArray[np.float32], config: IndexConfig) -> Tuned:
@@ -67,7 +95,7 @@ def tune(index: ScannIndex, exact: Index, queries: npt.NDArray[np.float32], conf
       index: what to tune; it stays as it is.
       exact: brute force over the same candidates.
       queries: [num_queries, embedding_dim] float32, four or more; every other one confirms.
-      config: the target and the budget.
+      config: the target and the budget of time.
 
     Raises:
       IndexQualityError: there are too few queries, or no effort meets the target within the budget.
@@ -82,31 +110,39 @@ def tune(index: ScannIndex, exact: Index, queries: npt.NDArray[np.float32], conf
 
 class _Tuner:
     def __init__(self, index: ScannIndex, exact: Index, queries: npt.NDArray[np.float32], config: IndexConfig) -> None:
-        self._index, self._exact, self._config = index, exact, config
-        self._seen, self._unseen = queries[::2], queries[1::2]
+        self._index, self._config = index, config
         self._k = min(config.recall_k, index.num_candidates)
+        self._seen, self._unseen = (
+            (half, least_right_scores(exact, half, self._k)) for half in (queries[::2], queries[1::2])
+        )
         self._search = tf.function(index.search, reduce_retracing=True)
 
     def run(self) -> Tuned:
-        curve = tuple(sorted(self._least_efforts(), key=lambda measured: measured.query_ms))
+        factors = _REORDER_FACTORS[:1] if self._index.is_brute_force else _REORDER_FACTORS
+        bisected = [self._bisect(factor) for factor in factors]
+        curve = _unbeaten([measured for points in bisected for measured in points])
+        # Of the points of a factor, the last is the one with the fewest leaves that meet the target, if any does. What
+        # searches more is tried after all of these: it is slower, and surer to be confirmed.
+        least, more = [points[-1] for points in bisected], [point for points in bisected for point in points[:-1]]
+        sufficient = [*self._sufficient(least), *self._sufficient(more)]
         refused = f"no setting of the index finds recall@{self._k} {self._config.recall_target} with 95 % confidence"
-        if not curve:
-            best = self._measure(Effort(self._index.num_leaves, _REORDER_FACTORS[-1]), self._seen)
+        if not sufficient:
+            best = max((points[0] for points in bisected), key=lambda measured: measured.recall_low)
             raise IndexQualityError(
                 f"{refused}: {best.recall:.4f} ± {best.recall - best.recall_low:.4f} is reached when all "
                 f"{best.leaves} leaves are searched; lower index.recall_target"
             )
         budget = self._config.max_query_ms
-        affordable = [measured for measured in curve if budget is None or measured.query_ms <= budget]
+        affordable = [measured for measured in sufficient if budget is None or measured.query_ms <= budget]
         if not affordable:
             raise IndexQualityError(
-                f"{refused} within {budget} ms per query: the fastest takes {curve[0].query_ms:.2f} ms; "
+                f"{refused} within {budget} ms per query: the fastest takes {sufficient[0].query_ms:.2f} ms; "
                 "raise index.max_query_ms or lower index.recall_target"
             )
         confirmed = []
         for measured in affordable:
             confirmed.append(self._measure(measured.effort, self._unseen))
-            if confirmed[-1].recall_low >= self._config.recall_target:
+            if self._meets_target(confirmed[-1]):
                 return Tuned(confirmed[-1], self._k, curve)
         best = max(confirmed, key=lambda measured: measured.recall_low)
         raise IndexQualityError(
@@ -114,28 +150,29 @@ class _Tuner:
             "reached; lower index.recall_target, or prepare the dataset with a larger validation split"
         )
 
-    def _least_efforts(self) -> Iterator[Measured]:
-        """The fewest leaves that meet the target, for each reorder factor with which all leaves do."""
-        factors = [1] if self._index.is_brute_force else _REORDER_FACTORS
-        for factor in factors:
-            too_few, enough = 0, self._index.num_leaves
-            if not self._meets_target(Effort(enough, factor)):
-                continue
-            while enough - too_few > 1:
-                middle = (too_few + enough) // 2
-                if self._meets_target(Effort(middle, factor)):
-                    enough = middle
-                else:
-                    too_few = middle
-            yield self._measure(Effort(enough, factor), self._seen)
+    def _bisect(self, factor: int) -> list[Measured]:
+        """All leaves first, and then what is measured on the way to the fewest that meet the target, those last."""
+        too_few, enough = 0, self._measure(Effort(self._index.num_leaves, factor), self._seen)
+        points = [enough]
+        while self._meets_target(enough) and enough.leaves - too_few > 1:
+            measured = self._measure(Effort((too_few + enough.leaves) // 2, factor), self._seen)
+            if self._meets_target(measured):
+                enough = measured
+            else:
+                too_few = measured.leaves
+            points.append(measured)
+        return [*points, enough]
 
-    def _meets_target(self, effort: Effort) -> bool:
-        found = recalls(self._with(effort), self._exact, self._seen, self._k)
-        return lower_bound(found) >= self._config.recall_target
+    def _sufficient(self, points: list[Measured]) -> list[Measured]:
+        """Those that meet the target, fastest first."""
+        return sorted(filter(self._meets_target, points), key=lambda measured: measured.query_ms)
 
-    def _measure(self, effort: Effort, queries: npt.NDArray[np.float32]) -> Measured:
-        search = self._with(effort)
-        found = recalls(search, self._exact, queries, self._k)
+    def _meets_target(self, measured: Measured) -> bool:
+        return measured.recall_low >= self._config.recall_target
+
+    def _measure(self, effort: Effort, judged: _Judged) -> Measured:
+        search, (queries, least_right) = self._with(effort), judged
+        found = recalls(search, least_right, queries, self._k)
         milliseconds = []
         for query in queries[:_TIMED_QUERIES]:
             asked, k = tf.constant(query[np.newaxis]), tf.constant(self._k)
@@ -148,3 +185,12 @@ class _Tuner:
     def _with(self, effort: Effort) -> Search:
         leaves, factor = tf.constant(effort.leaves), tf.constant(effort.reorder_factor)
         return lambda queries, k: self._search(queries, k, leaves, factor)
+
+
+def _unbeaten(points: list[Measured]) -> tuple[Measured, ...]:
+    """The Pareto front: of each point, no other is both faster and of at least the same recall; fastest first."""
+    front: list[Measured] = []
+    for point in sorted(points, key=lambda measured: (measured.query_ms, -measured.recall_low)):
+        if not front or point.recall_low > front[-1].recall_low:
+            front.append(point)
+    return tuple(front)

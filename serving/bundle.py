@@ -40,6 +40,7 @@ class BundleRecord(Frozen):
       index_recall_low: what it exceeds with 95 % confidence.
       index_effort: the leaves that a query searches, and its `serving.index.Effort.reorder_factor`; empty for a twin.
       index_curve: what tuning measured, as `serving.autotune.Measured`, fastest first; empty for a twin.
+      index_bytes_per_item: what the index holds in memory per candidate, beside its embedding; 0 for a twin.
       metrics: of the run, as `recsys evaluate` wrote them; empty when it was not evaluated.
       versions: what the graph needs to be loaded.
       files: the SHA-256 of every other file, by its name inside the bundle.
@@ -58,6 +59,7 @@ class BundleRecord(Frozen):
     index_recall_k: int
     index_effort: dict[str, int]
     index_curve: list[dict[str, float]]
+    index_bytes_per_item: float
     metrics: dict[str, Any]
     versions: dict[str, str]
     files: dict[str, str]

@@ -19,12 +19,11 @@ class Categories(tf.Module):
         """Inverts the item features."""
         super().__init__()
         rows_of = dict(_categories(dataset))
-        names = tf.constant(list(rows_of), tf.string)
-        numbers = tf.range(len(rows_of), dtype=tf.int64)
+        # What nobody knows is one more category, without a name and without items.
+        names, sizes = tf.constant([*rows_of, ""]), [*map(len, rows_of.values()), 0]
+        numbers = tf.lookup.KeyValueTensorInitializer(names, tf.range(len(sizes), dtype=tf.int64))
         self._num_items = dataset.items.num_rows
-        self._numbers = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(names, numbers), -1)
-        # What nobody knows is one more category, without items.
-        sizes = [*map(len, rows_of.values()), 0]
+        self._numbers = tf.lookup.StaticHashTable(numbers, default_value=len(rows_of))
         self._starts = tf.Variable(np.concatenate([[0], np.cumsum(sizes)]), trainable=False, dtype=tf.int64)
         self._rows = tf.Variable(np.concatenate([*rows_of.values(), np.zeros(0, np.int32)]), trainable=False)
 
@@ -40,7 +39,6 @@ class Categories(tf.Module):
         """
         asked = tf.ragged.boolean_mask(names, names != "")
         number = self._numbers.lookup(asked.flat_values)
-        number = tf.where(number < 0, tf.size(self._starts, tf.int64) - 2, number)
         places = tf.ragged.range(tf.gather(self._starts, number), tf.gather(self._starts, number + 1))
         rows = places.with_flat_values(tf.gather(self._rows, places.flat_values))
         per_query = asked.with_flat_values(rows).merge_dims(1, 2)

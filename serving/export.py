@@ -20,10 +20,11 @@ from recsys.interactions import load_interactions
 from recsys.queries import make_queries
 from recsys.run import Run
 from serving import fresh_process
-from serving.autotune import tune
+from serving.autotune import build_tuned
 from serving.bundle import ITEMS, TWIN, BundleRecord, next_version, write_record
 from serving.categories import Categories
-from serving.index import ExactIndex, ScannIndex
+from serving.curve_plot import plot_curve
+from serving.index import ExactIndex
 from serving.popularity import RecentPopularity
 from serving.recommender import SIGNATURES, Recommender
 from serving.user_states import UserStates
@@ -69,10 +70,9 @@ def export(run: Run, models: Path, name: str, index_config: IndexConfig | None =
     scorer = TwoTowerScorer(run.towers, run.dataset)
     candidates = scorer.candidates.numpy()
     index_config = run.config.index if index_config is None else index_config
-    index, exact = ScannIndex(candidates, index_config), ExactIndex(candidates)
+    exact = ExactIndex(candidates)
     queries = make_queries(interactions, "validation", "event").sample(_TUNING_QUERIES, _SEED)
-    tuned = tune(index, exact, scorer.embed(queries, 0, len(queries)).numpy(), index_config)
-    index.effort = tuned.chosen.effort
+    index, tuned = build_tuned(exact, scorer.embed(queries, 0, len(queries)).numpy(), index_config)
     num_candidates, embedding_dim = candidates.shape
     default_k, max_k = min(_DEFAULT_K, num_candidates), min(MAX_K, num_candidates)
     fields = {
@@ -90,6 +90,7 @@ def export(run: Run, models: Path, name: str, index_config: IndexConfig | None =
         "index_recall_k": tuned.k,
         "index_effort": asdict(tuned.chosen.effort),
         "index_curve": [asdict(measured) for measured in tuned.curve],
+        "index_bytes_per_item": index.bytes_per_item,
     }
     complete = {
         "index_recall": 1.0,
@@ -97,6 +98,7 @@ def export(run: Run, models: Path, name: str, index_config: IndexConfig | None =
         "index_recall_k": tuned.k,
         "index_effort": {},
         "index_curve": [],
+        "index_bytes_per_item": 0.0,
     }
     states, popularity, categories = UserStates(interactions), RecentPopularity(interactions), Categories(run.dataset)
     users = _users_to_check(run.dataset)
@@ -118,6 +120,7 @@ def export(run: Run, models: Path, name: str, index_config: IndexConfig | None =
                 _save(saved, place)
                 _write_items(run.dataset, place)
                 write_warm_up_requests(place, users, run.dataset.items["item"][:64].to_pylist(), default_k)
+            plot_curve(tuned, index_config, folder)
             fresh_process.check([(twin, twin_folder), (recommender, folder)], users, default_k)
             write_record(twin_folder, fields | complete, ["tensorflow"])
             record = write_record(folder, fields | measured, ["tensorflow", "scann"])

@@ -5,12 +5,13 @@ Both are `tf.Module`s that work in a `tf.function` and in a SavedModel, and keep
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 from scann.scann_ops.py import scann_ops
+from scann.scann_ops.py.scann_builder import ReorderType
 
 from recsys.config import IndexConfig
 
@@ -18,6 +19,8 @@ from recsys.config import IndexConfig
 _DIMENSIONS_PER_BLOCK = 2
 _ANISOTROPIC_THRESHOLD = 0.2
 _TRAINING_SAMPLE = 100_000
+
+ReorderDtype = Literal["float32", "int8"]
 
 
 @dataclass(frozen=True)
@@ -89,25 +92,40 @@ class ScannIndex(tf.Module):
     Attributes:
       is_brute_force: whether a small catalogue is searched without partitions and hashing.
       num_leaves: partitions; 1 where a small catalogue is searched by brute force.
-      effort: of `search`; exhaustive until it is tuned (`serving.autotune`).
+      effort: of a search that names none; exhaustive until it is tuned (`serving.autotune`).
     """
 
-    def __init__(self, candidates: npt.NDArray[np.float32], config: IndexConfig) -> None:
-        """Builds the index of [num_candidates, embedding_dim] embeddings."""
+    def __init__(self, exact: ExactIndex, config: IndexConfig, reorder_dtype: ReorderDtype = "float32") -> None:
+        """Builds the index of the candidates of `exact`.
+
+        Args:
+          exact: shared, not copied: it scores what the index finds by smaller numbers.
+          config: the index's shape.
+          reorder_dtype: the numbers that the best candidates of partitions are compared by; brute force, which is
+            for small catalogues, takes float32.
+        """
         super().__init__()
-        self.num_candidates = len(candidates)
-        self.is_brute_force = len(candidates) < config.brute_force_below
-        leaves = max(1, round(config.leaves_per_sqrt_item * math.sqrt(len(candidates))))
+        self.num_candidates, self._exact = exact.num_candidates, exact
+        self.is_brute_force = self.num_candidates < config.brute_force_below
+        leaves = max(1, round(config.leaves_per_sqrt_item * math.sqrt(self.num_candidates)))
         self.num_leaves = 1 if self.is_brute_force else leaves
-        self.effort = Effort(self.num_leaves, len(candidates))
-        builder = scann_ops.builder(candidates, min(100, len(candidates)), "dot_product")
+        self.effort = Effort(self.num_leaves, self.num_candidates)
+        self._has_exact_scores = self.is_brute_force or reorder_dtype == "float32"
+        builder = scann_ops.builder(exact.candidates.numpy(), min(100, self.num_candidates), "dot_product")
         if self.is_brute_force:
             builder.score_brute_force()
         else:
             builder.tree(self.num_leaves, self.num_leaves, training_sample_size=_TRAINING_SAMPLE)
             builder.score_ah(_DIMENSIONS_PER_BLOCK, anisotropic_quantization_threshold=_ANISOTROPIC_THRESHOLD)
-            builder.reorder(len(candidates))
+            builder.reorder(self.num_candidates, ReorderType[reorder_dtype.upper()])
         self.state = builder.build().serialize_to_module()
+
+    @property
+    def bytes_per_item(self) -> float:
+        """What the index holds in memory, beside the candidates themselves, per candidate."""
+        held = (np.asarray(variable.numpy()) for variable in self.state.variables)
+        total = sum(sum(map(len, value.flat)) if value.dtype == object else value.nbytes for value in held)
+        return total / self.num_candidates
 
     def search(
         self, queries: tf.Tensor, k: tf.Tensor, leaves: tf.Tensor = 0, reorder_factor: tf.Tensor = 0
@@ -127,6 +145,8 @@ class ScannIndex(tf.Module):
         )
         # ScaNN answers with fewer columns, and with row 0 and NaN, where it found fewer than k.
         missing = tf.math.is_nan(scores)
+        if not self._has_exact_scores:
+            scores = tf.einsum("qd,qkd->qk", queries, tf.gather(self._exact.candidates, rows))
         fill = [[0, 0], [0, tf.maximum(k - tf.shape(rows)[1], 0)]]
         rows = tf.pad(tf.where(missing, -1, rows), fill, constant_values=-1)
         scores = tf.pad(tf.where(missing, tf.float32.min, scores), fill, constant_values=tf.float32.min)

@@ -29,7 +29,7 @@ def build(kind: str, candidates: Vectors) -> Index:
     if kind == "exact":
         return ExactIndex(candidates)
     if kind == "scann brute force":
-        return ScannIndex(candidates, IndexConfig(brute_force_below=len(candidates) + 16))
+        return ScannIndex(ExactIndex(candidates), IndexConfig(brute_force_below=len(candidates) + 16))
     return partitioned(candidates, 1.0, len(candidates))
 
 
@@ -168,3 +168,19 @@ def test_an_effort_of_a_search_replaces_that_of_the_index() -> None:
     for leaves in (little.num_leaves, 10**6):
         np.testing.assert_array_equal(little.search(asked, k, leaves, 3000)[0], expected)
     np.testing.assert_array_equal(little.search(asked, k, 0, 0)[0], little.search(asked, k)[0])
+
+
+def test_an_int8_index_is_smaller_and_its_scores_are_exact(tmp_path: Path) -> None:
+    candidates, queries = clustered(3000, DIM, seed=0), clustered(30, DIM, seed=1)
+    exact, config = ExactIndex(candidates), IndexConfig(brute_force_below=16)
+    wide, narrow = ScannIndex(exact, config), ScannIndex(exact, config, "int8")
+    # Per candidate, 4 or 1 bytes for each of 16 dimensions; codes, and a constant part, are the same.
+    assert wide.bytes_per_item - narrow.bytes_per_item == pytest.approx(3 * DIM, abs=0.1)
+    module = Searcher(narrow)
+    tf.saved_model.save(module, str(tmp_path), options=tf.saved_model.SaveOptions(namespace_whitelist=["Scann"]))
+    for answers in (module, tf.saved_model.load(str(tmp_path))):
+        rows, scores = (answer.numpy() for answer in answers.search(tf.constant(queries), tf.constant(20)))
+        products = np.take_along_axis(queries @ candidates.T, rows, axis=1)
+        np.testing.assert_allclose(scores, products, atol=1e-6)
+        assert (np.diff(scores) <= 0).all()
+        assert numpy_recall(candidates, queries, rows) > 0.95

@@ -7,7 +7,7 @@ import tensorflow as tf
 from partitioned import partitioned
 
 from serving.index import ExactIndex, Index
-from serving.index_quality import lower_bound, recalls
+from serving.index_quality import least_right_scores, lower_bound, recalls
 
 ONE_QUERY = np.array([[1]], np.float32)
 
@@ -18,7 +18,7 @@ def column(*values: float) -> ExactIndex:
 
 
 def recall(index: Index, exact: ExactIndex, queries: npt.NDArray[np.float32], k: int) -> float:
-    return float(recalls(index.search, exact, queries, k).mean())
+    return float(recalls(index.search, least_right_scores(exact, queries, k), queries, k).mean())
 
 
 def test_recall_is_the_found_share_of_the_best() -> None:
