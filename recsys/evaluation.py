@@ -139,11 +139,14 @@ class Outcome:
 def evaluate(scorer: Scorer, queries: Queries, names: Sequence[str]) -> Outcome:
     """Ranks the catalogue for every query and computes the named metrics, for example `recall@20`.
 
+    What several queries ask is ranked once: where interactions have no times, a user asks the same for each of them.
+
     Raises:
       ConfigError: a metric is unknown.
       RequestError: as `rank` and `evaluate_rankings` do.
     """
-    return evaluate_rankings(rank(scorer, queries, _depths(names)[-1]), queries, names)
+    asked, of_query = queries.distinct()
+    return evaluate_rankings(rank(scorer, asked, _depths(names)[-1])[of_query], queries, names)
 
 
 def evaluate_rankings(ranked: npt.NDArray[np.int32], queries: Queries, names: Sequence[str]) -> Outcome:

@@ -75,6 +75,17 @@ class Queries:
         chosen = np.sort(np.random.default_rng(seed).choice(len(self), size, replace=False))
         return self.subset(np.isin(np.arange(len(self)), chosen))
 
+    def distinct(self) -> tuple["Queries", Int64s]:
+        """Leaves out queries that ask just what the one before them asks, as those of one user and moment do.
+
+        Returns:
+          The queries that are left, and the number among them of what each of these queries asks, [num_queries] int64.
+        """
+        asked = np.stack([self.user_row, self.seen_start, self.seen_end])
+        is_new = np.ones(len(self), dtype=bool)
+        is_new[1:] = (asked[:, 1:] != asked[:, :-1]).any(axis=0)
+        return self.subset(is_new), np.cumsum(is_new) - 1
+
     def subset(self, chosen: npt.NDArray[np.bool_]) -> "Queries":
         """The queries where the [num_queries] mask is true."""
         number = np.cumsum(chosen) - 1

@@ -37,7 +37,7 @@ def random_queries(max_seen: int = 12) -> Queries:
         fresh = np.setdiff1d(np.arange(NUM_ITEMS), seen)
         relevant += [(query, int(item)) for item in rng.choice(fresh, size=1 + query % 2, replace=False)]
     return Queries(
-        user_row=np.arange(NUM_QUERIES, dtype=np.int32) // 3,
+        user_row=np.arange(NUM_QUERIES, dtype=np.int32) % (NUM_QUERIES // 3),
         seen_start=np.array([start for start, _ in bounds]),
         seen_end=np.array([end for _, end in bounds]),
         relevant_query=np.array([query for query, _ in relevant]),
@@ -95,6 +95,30 @@ def test_metrics_match_brute_force() -> None:
     np.testing.assert_allclose(outcome.values, np.stack([recall, ndcg, first], axis=1))
     assert outcome.mean("ndcg@7") == pytest.approx(np.mean(ndcg))
     assert outcome.ranked.tolist() == ranked
+
+
+def test_what_is_asked_several_times_is_ranked_once() -> None:
+    """Three queries of a user at one moment, then the same user later, then somebody else at that place."""
+    queries = Queries(
+        user_row=np.array([4, 4, 4, 4, 5], np.int32),
+        seen_start=np.array([0, 0, 0, 0, 0]),
+        seen_end=np.array([1, 1, 1, 2, 2]),
+        relevant_query=np.arange(5),
+        relevant_item=np.array([2, 1, 3, 2, 3], np.int32),
+        items=np.array([0, 1], np.int32),
+        num_items=4,
+        num_repeats=0,
+    )
+    asked = []
+
+    def scorer(distinct: Queries, start: int, stop: int) -> tf.Tensor:
+        asked.extend(zip(distinct.user_row[start:stop].tolist(), distinct.seen_end[start:stop].tolist(), strict=True))
+        return tf.constant([[9.0, 1, 3, 2]] * (stop - start))
+
+    outcome = evaluate(scorer, queries, ["mrr@3"])
+    assert asked == [(4, 1), (4, 2), (5, 2)]
+    assert outcome.ranked.tolist() == [[2, 3, 1], [2, 3, 1], [2, 3, 1], [2, 3, -1], [2, 3, -1]]
+    assert outcome.values[:, 0].tolist() == [1, 1 / 3, 1 / 2, 1, 1 / 2]
 
 
 def test_a_summary_has_means_intervals_and_what_is_recommended() -> None:
