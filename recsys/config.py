@@ -83,6 +83,8 @@ class TowerConfig(Frozen):
       id_dropout: fraction of ids made out-of-vocabulary in training, so that unknown users and items are served well
         by everything else that is known of them.
       content_features: whether the features beside the id and the history are used.
+      pooling: what becomes of the embeddings of a feature with several values: their mean, their sum, or a mean in
+        which each weighs by a learned query. A history that sees content sees it as the candidate tower does.
       hidden_units: widths of ReLU layers; a linear layer to `embedding_dim` follows when there are any.
       dropout: fraction of each hidden layer's units dropped in training.
     """
@@ -90,6 +92,7 @@ class TowerConfig(Frozen):
     use_id: bool = True
     id_dropout: float = Field(default=0.1, ge=0, lt=1)
     content_features: bool = True
+    pooling: Literal["mean", "sum", "attention"] = "mean"
     hidden_units: tuple[Annotated[int, Field(ge=1)], ...] = ()
     dropout: float = Field(default=0.0, ge=0, lt=1)
 

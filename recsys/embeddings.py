@@ -34,8 +34,8 @@ class EmbeddingTable(tf.keras.layers.Layer):
         return tf.nn.embedding_lookup(self.table, ids) * present
 
 
-class EmbeddingBag(EmbeddingTable):
-    """The mean of the embeddings of a row's ids; padding has no share in it, and a row of padding only gives zeros."""
+class SumBag(EmbeddingTable):
+    """The sum of the embeddings of a row's ids; zeros where there are none."""
 
     def call(self, ids: tf.Tensor) -> tf.Tensor:
         """Returns [..., embedding_dim] float32 for [..., max_length] int32 ids.
@@ -43,14 +43,65 @@ class EmbeddingBag(EmbeddingTable):
         Rows of the table are summed where they stand: a tensor with an embedding of every id, padding as well, would
         take ten times as long to write as the sums.
         """
-        rows = tf.reshape(ids, [-1, ids.shape[-1]])
-        present = tf.where(rows != PADDING_ID)
-        distinct, index = tf.unique(tf.gather_nd(rows, present))
+        present_ids, row = _present(ids)
+        distinct, index = tf.unique(present_ids)
         embedded = tf.nn.embedding_lookup(self.table, distinct)
-        sums = tf.sparse.segment_sum(embedded, index, present[:, 0], num_segments=tf.shape(rows)[0])
-        sums = tf.reshape(sums, tf.concat([tf.shape(ids)[:-1], [self._embedding_dim]], axis=0))
+        sums = tf.sparse.segment_sum(embedded, index, row, num_segments=_num_rows(ids))
+        return _by_row(sums, ids)
+
+
+class MeanBag(SumBag):
+    """The mean of the embeddings of a row's ids; padding has no share in it, and a row of padding only gives zeros."""
+
+    def call(self, ids: tf.Tensor) -> tf.Tensor:
+        """Returns [..., embedding_dim] float32 for [..., max_length] int32 ids."""
         counts = tf.reduce_sum(tf.cast(ids != PADDING_ID, self.compute_dtype), axis=-1, keepdims=True)
-        return tf.math.divide_no_nan(tf.ensure_shape(sums, [*ids.shape[:-1], self._embedding_dim]), counts)
+        return tf.math.divide_no_nan(super().call(ids), counts)
+
+
+class AttentionBag(EmbeddingTable):
+    """A mean of the embeddings of a row's ids in which each weighs by how well it answers a learned query.
+
+    For embeddings e(i) and the query u, id i weighs exp(u · e(i)) / Σ_j exp(u · e(j)), where j runs over the row's ids
+    without padding (Yang et al., "Hierarchical attention networks for document classification", NAACL 2016, equation
+    6). The query starts as zeros, which give the plain mean. A row of padding only gives zeros.
+    """
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        """Makes the table and the query."""
+        super().build(input_shape)
+        self.query = self.add_weight(name="query", shape=(self._embedding_dim,), initializer="zeros")
+
+    def call(self, ids: tf.Tensor) -> tf.Tensor:
+        """Returns [..., embedding_dim] float32 for [..., max_length] int32 ids; padding is not even read."""
+        present_ids, row = _present(ids)
+        num_rows = _num_rows(ids)
+        embedded = tf.nn.embedding_lookup(self.table, present_ids)
+        score = tf.linalg.matvec(embedded, self.query)
+        # A softmax is the same for shifted scores; of the largest one in the row, none overflows.
+        largest = tf.math.unsorted_segment_max(tf.stop_gradient(score), row, num_rows)
+        weight = tf.exp(score - tf.gather(largest, row))[:, tf.newaxis]
+        total = tf.math.unsorted_segment_sum(weight, row, num_rows)
+        pooled = tf.math.unsorted_segment_sum(weight * embedded, row, num_rows)
+        return _by_row(tf.math.divide_no_nan(pooled, total), ids)
+
+
+def _present(ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Of [..., max_length] ids those that are not padding, and their rows when all axes before are one; [number]."""
+    rows = tf.reshape(ids, [-1, ids.shape[-1]])
+    places = tf.where(rows != PADDING_ID)
+    return tf.gather_nd(rows, places), places[:, 0]
+
+
+def _num_rows(ids: tf.Tensor) -> tf.Tensor:
+    return tf.size(ids) // ids.shape[-1]
+
+
+def _by_row(pooled: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
+    """[..., embedding_dim] for [rows, embedding_dim] that were pooled of [..., max_length] ids."""
+    embedding_dim = pooled.shape[-1]
+    shaped = tf.reshape(pooled, tf.concat([tf.shape(ids)[:-1], [embedding_dim]], axis=0))
+    return tf.ensure_shape(shaped, [*ids.shape[:-1], embedding_dim])
 
 
 class ItemContent(tf.keras.layers.Layer):

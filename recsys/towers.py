@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from recsys.config import ModelConfig, TowerConfig
 from recsys.dataset import Features
-from recsys.embeddings import EmbeddingBag, EmbeddingTable, IdDropout, ItemContent
+from recsys.embeddings import AttentionBag, EmbeddingTable, IdDropout, ItemContent, MeanBag, SumBag
 from recsys.errors import ConfigError
 from recsys.history_encoders import make_history_encoder
 from recsys.schema import HISTORY, ITEM_ID, PADDING_ID, Feature, Schema
@@ -17,6 +17,8 @@ from recsys.schema import HISTORY, ITEM_ID, PADDING_ID, Feature, Schema
 tf.keras.backend.experimental.enable_tf_random_generator()
 
 NO_FEATURES: Features = MappingProxyType({})  # type: ignore[assignment]
+
+_BAGS = {"mean": MeanBag, "sum": SumBag, "attention": AttentionBag}
 
 # Symbolic inputs by name, and the embeddings that are summed.
 _Parts = tuple[dict[str, tf.Tensor], list[tf.Tensor]]
@@ -83,11 +85,11 @@ def build_towers(schema: Schema, config: ModelConfig, items: Features = NO_FEATU
     Raises:
       ConfigError: a tower would have no feature.
     """
-    item_tables = _tables(schema.item_features, config)
+    item_tables = _tables(schema.item_features, config.candidate, config)
     inputs, parts = _embedded(schema.item_features, config.candidate, item_tables)
     candidate = tf.keras.Model(inputs, _head("candidate", config.candidate, config)(parts), name="candidate")
 
-    user_tables = _tables(schema.user_features, config)
+    user_tables = _tables(schema.user_features, config.query, config)
     inputs, parts = _embedded(schema.user_features, config.query, user_tables)
     head = _head("query", config.query, config)
     if not schema.history_length:
@@ -170,17 +172,17 @@ def _head(name: str, tower: TowerConfig, model: ModelConfig) -> Callable[[list[t
     return apply
 
 
-def _tables(features: tuple[Feature, ...], config: ModelConfig) -> dict[str, tf.keras.layers.Layer]:
+def _tables(features: tuple[Feature, ...], tower: TowerConfig, model: ModelConfig) -> dict[str, tf.keras.layers.Layer]:
     """By feature what embeds it: a table for ids, a linear map for numbers."""
-    return {feature.name: _table(feature, config) for feature in features}
+    return {feature.name: _table(feature, tower, model) for feature in features}
 
 
-def _table(feature: Feature, config: ModelConfig) -> tf.keras.layers.Layer:
+def _table(feature: Feature, tower: TowerConfig, model: ModelConfig) -> tf.keras.layers.Layer:
     name = feature.name + "_embedding"
     if feature.is_dense:
-        return tf.keras.layers.Dense(config.embedding_dim, use_bias=False, name=name)
-    kind = EmbeddingBag if feature.is_bag else EmbeddingTable
-    return kind(feature.num_ids, config.embedding_dim, config.initial_stddev, name=name)
+        return tf.keras.layers.Dense(model.embedding_dim, use_bias=False, name=name)
+    kind = _BAGS[tower.pooling] if feature.is_bag else EmbeddingTable
+    return kind(feature.num_ids, model.embedding_dim, model.initial_stddev, name=name)
 
 
 def _input(feature: Feature) -> tf.Tensor:

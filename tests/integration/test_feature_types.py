@@ -69,7 +69,10 @@ def test_every_feature_type_goes_from_a_table_to_an_answer(tmp_path: Path, histo
     )
     prepare(str(tmp_path / "rows.tsv"), config, tmp_path / "dataset")
     experiment = ExperimentConfig.model_validate(
-        {"model": {"embedding_dim": 8}, "train": {"batch_size": 256, "epochs": 1}}
+        {
+            "model": {"embedding_dim": 8, "candidate": {"pooling": "attention"}, "query": {"pooling": "sum"}},
+            "train": {"batch_size": 256, "epochs": 1},
+        }
     )
     train(experiment, RuntimeConfig(), open_dataset(tmp_path / "dataset"), tmp_path / "run")
     towers = open_run(tmp_path / "run").towers

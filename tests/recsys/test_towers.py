@@ -75,6 +75,7 @@ def test_towers_are_functional_models_with_an_input_per_feature() -> None:
         ({"query": {"content_features": False}}, 3 * (7 + 9 + 5)),
         ({"candidate": {"content_features": False}}, 3 * (7 + 4 + 9)),
         ({"candidate": {"use_id": False}, "history": {"share_item_table": False}}, 3 * (7 + 4 + 9 + 5)),
+        ({"candidate": {"pooling": "attention"}}, 3 * (7 + 4 + 9 + 5) + 3),
         ({"query": {"hidden_units": (5, 2)}}, 3 * (7 + 4 + 9 + 5) + (3 * 5 + 5) + (5 * 2 + 2) + (2 * 3 + 3)),
         ({"candidate": {"hidden_units": (5,)}}, 3 * (7 + 4 + 9 + 5) + (3 * 5 + 5) + (5 * 3 + 3)),
     ],
@@ -96,6 +97,19 @@ def test_without_hidden_layers_a_tower_sums_embeddings_and_scales_to_length_one(
     np.testing.assert_allclose(towers.embed_query(USERS), expected, atol=1e-6)
     expected = [row / np.linalg.norm(row) for row in (items[2] + (genres[1] + genres[4]) / 2, items[8])]
     np.testing.assert_allclose(towers.embed_candidate(ITEMS), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "sum", "attention"])
+def test_pooling_is_an_option_of_each_tower(pooling: str) -> None:
+    towers = towers_of(normalize=False, candidate={"use_id": False, "pooling": pooling})
+    layer = towers.candidate.get_layer("genres_embedding")
+    if pooling == "attention":
+        layer.query.assign(tf.ones(3))
+    one, four = layer.table.numpy()[[1, 4]]
+    attention = 1 / (1 + np.exp(four.sum() - one.sum()))
+    weights = {"mean": (0.5, 0.5), "sum": (1, 1), "attention": (attention, 1 - attention)}[pooling]
+    found = towers.embed_candidate({"genres": np.array([[1, 4, 0]], np.int32)}).numpy()[0]
+    np.testing.assert_allclose(found, weights[0] * one + weights[1] * four, atol=1e-6)
 
 
 def test_hidden_layers_are_relu_and_the_projection_is_linear() -> None:
