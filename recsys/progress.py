@@ -14,6 +14,8 @@ class TrainingProgress(tf.keras.callbacks.Callback):
     def __init__(self, epochs: int) -> None:
         """Takes the number of epochs that training lasts at most."""
         super().__init__()
+        # Keras would otherwise copy the logs to the host at every step.
+        self._supports_tf_logs = True
         self._epochs = epochs
         console = Console(file=sys.stderr)
         columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())

@@ -2,22 +2,18 @@
 
 from pathlib import Path
 
-import numpy as np
 import tensorflow as tf
 
 from recsys.artifacts import refuse_existing
+from recsys.callbacks import RequireFiniteLoss, ValidationMetric
 from recsys.checkpoints import Checkpoints
 from recsys.config import ExperimentConfig, RuntimeConfig, TrainConfig
 from recsys.dataset import Dataset
 from recsys.distribution import device_names, make_strategy
-from recsys.errors import ConfigError, TrainingError
-from recsys.evaluation import TwoTowerScorer, evaluate, require_rankable
+from recsys.errors import ConfigError
 from recsys.input_pipeline import Feed, training_feed
-from recsys.interactions import load_interactions
-from recsys.metrics import split_name
 from recsys.optimizers import make_optimizer
 from recsys.progress import TrainingProgress
-from recsys.queries import make_queries
 from recsys.retrieval import RetrievalModel
 from recsys.run import require_same_beginning, save_towers, start_run
 from recsys.sequence_pipeline import sequence_feed
@@ -107,49 +103,3 @@ def _feed(
             "prepare it again, or train on interactions"
         )
     return sequence_feed(strategy, dataset, config.batch_size, length, config.seed, features, first_epoch)
-
-
-class ValidationMetric(tf.keras.callbacks.Callback):
-    """Adds the validation metric to each epoch's logs, exact over the whole catalogue."""
-
-    def __init__(self, towers: Towers, dataset: Dataset, config: ExperimentConfig) -> None:
-        """Draws the validation queries, which stay the same for all epochs."""
-        super().__init__()
-        queries = make_queries(load_interactions(dataset), "validation", "event")
-        self._queries = queries.sample(config.train.max_validation_queries, config.train.seed)
-        self._metric = config.train.validation_metric
-        require_rankable(self._queries, split_name(self._metric)[1])
-        self._scorer = TwoTowerScorer(towers, dataset)
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Ranks the catalogue for the validation queries."""
-        self._scorer.refresh()
-        outcome = evaluate(self._scorer, self._queries, [self._metric])
-        if logs is not None:
-            logs[f"val_{self._metric}"] = outcome.mean(self._metric)
-
-
-class RequireFiniteLoss(tf.keras.callbacks.Callback):
-    """Ends training with the step at which the loss stops being a finite number.
-
-    Raises:
-      TrainingError: naming the epoch and the batch in it, which the seed gives again.
-    """
-
-    def __init__(self) -> None:
-        """Begins in no epoch."""
-        super().__init__()
-        self._epoch = 0
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Notes the epoch."""
-        self._epoch = epoch
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Looks at the epoch's mean so far, which stays what it is once a loss was not finite."""
-        loss = (logs or {})["loss"]
-        if not np.isfinite(loss):
-            raise TrainingError(
-                f"the loss is {loss} at batch {batch + 1} of epoch {self._epoch + 1}: expected a finite number; "
-                "lower the learning rate, or look for extreme values in numeric features"
-            )

@@ -1,0 +1,81 @@
+"""What watches training: the validation metric of each epoch, and a loss that stops being a number."""
+
+import numpy as np
+import tensorflow as tf
+
+from recsys.config import ExperimentConfig
+from recsys.dataset import Dataset
+from recsys.errors import TrainingError
+from recsys.evaluation import TwoTowerScorer, evaluate, require_rankable
+from recsys.interactions import load_interactions
+from recsys.metrics import split_name
+from recsys.queries import make_queries
+from recsys.towers import Towers
+
+_BATCHES_PER_LOOK = 64
+
+
+class ValidationMetric(tf.keras.callbacks.Callback):
+    """Adds the validation metric to each epoch's logs, exact over the whole catalogue."""
+
+    def __init__(self, towers: Towers, dataset: Dataset, config: ExperimentConfig) -> None:
+        """Draws the validation queries, which stay the same for all epochs."""
+        super().__init__()
+        queries = make_queries(load_interactions(dataset), "validation", "event")
+        self._queries = queries.sample(config.train.max_validation_queries, config.train.seed)
+        self._metric = config.train.validation_metric
+        require_rankable(self._queries, split_name(self._metric)[1])
+        self._scorer = TwoTowerScorer(towers, dataset)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Ranks the catalogue for the validation queries."""
+        self._scorer.refresh()
+        outcome = evaluate(self._scorer, self._queries, [self._metric])
+        if logs is not None:
+            logs[f"val_{self._metric}"] = outcome.mean(self._metric)
+
+
+class RequireFiniteLoss(tf.keras.callbacks.Callback):
+    """Ends training when the loss has stopped being a finite number, and tells the step at which it did.
+
+    It looks at the losses of 64 steps at once, and at the end of an epoch: a look at each would let a GPU wait, between
+    any two steps, for the host to have seen the first. Nothing is saved before an epoch's end.
+
+    Raises:
+      TrainingError: naming the epoch and the batch in it, which the seed gives again.
+    """
+
+    def __init__(self) -> None:
+        """Begins in no epoch."""
+        super().__init__()
+        # Keras would otherwise copy the logs to the host at every step.
+        self._supports_tf_logs = True
+        self._epoch = 0
+        self._num_seen = 0
+        self._unseen: list[tf.Tensor] = []
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Notes the epoch."""
+        self._epoch, self._num_seen, self._unseen = epoch, 0, []
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, tf.Tensor] | None = None) -> None:
+        """Keeps the epoch's mean so far, which stays what it is once a loss was not finite."""
+        self._unseen.append((logs or {})["loss"])
+        if len(self._unseen) == _BATCHES_PER_LOOK:
+            self._look()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Looks at what is left."""
+        self._look()
+
+    def _look(self) -> None:
+        losses = np.array([float(loss) for loss in self._unseen])
+        wrong = np.flatnonzero(~np.isfinite(losses))
+        if len(wrong):
+            loss, batch = losses[wrong[0]], self._num_seen + wrong[0] + 1
+            raise TrainingError(
+                f"the loss is {loss} at batch {batch} of epoch {self._epoch + 1}: expected a finite number; lower "
+                "the learning rate, or look for extreme values in numeric features"
+            )
+        self._num_seen += len(losses)
+        self._unseen = []

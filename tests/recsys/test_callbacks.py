@@ -1,0 +1,98 @@
+"""What watches training, fed by hand; the validation metric is in test_training.py."""
+
+import math
+import os
+import re
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from recsys.callbacks import RequireFiniteLoss
+from recsys.errors import TrainingError
+from recsys.progress import TrainingProgress
+
+
+def watch_epochs(epochs: list[list[float]]) -> int:
+    """Feeds losses as `fit` does, and returns how many steps of the last epoch were taken."""
+    guard, steps = RequireFiniteLoss(), 0
+    try:
+        for epoch, losses in enumerate(epochs):
+            guard.on_epoch_begin(epoch)
+            for steps, loss in enumerate(losses, start=1):
+                guard.on_train_batch_end(steps - 1, {"loss": tf.constant(loss)})
+            guard.on_epoch_end(epoch)
+    except TrainingError as error:
+        error.add_note(f"{steps} steps")
+        raise
+    return steps
+
+
+@pytest.mark.parametrize(
+    ("epochs", "batch", "epoch", "steps"),
+    [
+        ([[1.0] * 99 + [math.nan] * 51], 100, 1, 128),
+        ([[1.0] * 64 + [math.nan] * 9], 65, 1, 73),
+        ([[1.0] * 3, [2.0] * 70, [math.nan]], 1, 3, 1),
+        ([[1.0] * 128, [2.0] * 63 + [math.nan, 1.0]], 64, 2, 64),
+    ],
+)
+def test_the_batch_is_told_at_which_the_loss_stopped_being_a_number(
+    epochs: list[list[float]], batch: int, epoch: int, steps: int
+) -> None:
+    """Some steps later, but within 64, and before the epoch's other callbacks see its end."""
+    with pytest.raises(TrainingError) as error:
+        watch_epochs(epochs)
+    assert str(error.value) == (
+        f"the loss is nan at batch {batch} of epoch {epoch}: expected a finite number; lower the learning rate, or "
+        "look for extreme values in numeric features"
+    )
+    assert error.value.__notes__ == [f"{steps} steps"]
+
+
+def test_finite_losses_pass() -> None:
+    assert watch_epochs([[1.0] * 200, [0.0] * 64, [-3.0]]) == 1
+
+
+def test_no_step_waits_until_the_host_has_its_loss() -> None:
+    """Keras copies each step's logs to the host unless every callback of steps takes them as they are."""
+    seen: list[Any] = []
+
+    class Spy(tf.keras.callbacks.Callback):
+        def __init__(self) -> None:
+            super().__init__()
+            self._supports_tf_logs = True
+
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            seen.append(logs["loss"])
+
+    model = tf.keras.Sequential([tf.keras.layers.Dense(1)])
+    model.compile(loss="mse")
+    callbacks = [RequireFiniteLoss(), TrainingProgress(1), Spy()]
+    model.fit(np.ones((4, 2)), np.ones(4), batch_size=2, verbose=0, callbacks=callbacks)
+    assert [tf.is_tensor(loss) for loss in seen] == [True, True]
+
+
+def test_a_terminal_shows_a_bar_of_the_epoch_s_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    screen, writer = os.openpty()
+    with os.fdopen(writer, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        progress = TrainingProgress(2)
+        progress.set_params({"steps": 4})
+        progress.on_train_begin()
+        for epoch in range(2):
+            progress.on_epoch_begin(epoch)
+            for batch in range(3):
+                progress.on_train_batch_end(batch)
+            time.sleep(0.25)  # it is drawn ten times a second
+            progress.on_epoch_end(epoch, {"loss": 1.5})
+        progress.on_train_end()
+        terminal.flush()
+        shown = os.read(screen, 100_000).decode()
+    os.close(screen)
+    assert re.search(r"epoch 2/2 [^ ]*━+", shown)
+    assert re.search(r"epoch 1/2  loss 1\.5000  0\.\d s", shown)
