@@ -55,6 +55,25 @@ def decode_windows(blocks: tf.Tensor, columns: Collection[str]) -> tuple[dict[st
     return rows, tf.concat([[-1], window["history/values"]], axis=0)
 
 
+def decode_others(blocks: tf.Tensor, columns: Collection[str]) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    """As `decode_windows`, but a row's history is all else that the same user has in these blocks, later rows too.
+
+    What follows a row comes first and what precedes it last, as if a user's rows stood in a circle.
+    """
+    rows = decode_rows(blocks, columns)
+    user, item = rows["user_row"], rows["item_row"]
+    is_first = tf.concat([[True], user[1:] != user[:-1]], axis=0)
+    first = tf.cast(tf.where(is_first)[:, 0], tf.int32)
+    number = tf.concat([first[1:], [tf.size(user)]], axis=0) - first
+    # Each user's items twice in a row: a window on them goes round the circle.
+    first, number = tf.repeat(first, 2 * number), tf.repeat(number, 2 * number)
+    values = tf.gather(item, first + (tf.range(tf.size(first)) - 2 * first) % number)
+    row = tf.range(tf.size(user))
+    rows["history/start"] = 2 + row + tf.gather(first, 2 * row)
+    rows["history/length"] = tf.gather(number, 2 * row) - 1
+    return rows, tf.concat([[-1], values], axis=0)
+
+
 def take_history(rows: dict[str, tf.Tensor], values: tf.Tensor, history_length: int) -> dict[str, tf.Tensor]:
     """Replaces the windows of `decode_windows` by `history`: [num_rows, history_length], oldest first, then values[0].
 

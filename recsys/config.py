@@ -235,12 +235,18 @@ class OptimizerConfig(Frozen):
         return chosen
 
 
+TrainHistory = Literal["before", "others"]
+
+
 class TrainConfig(Frozen):
     """The training loop.
 
     Attributes:
       examples: `interactions`, one query per train row with the history before it; or `sequences`, users' train
         items as a whole, with a query for the next item at every position, which shares the work of encoding.
+      history: of a train row: what the user took `before` it, or all `others` of the user's train rows, later ones too,
+        as the past of a held-out row in a split by chance. For data without an order; what is evaluated and served is
+        always asked with the past. An item that a user took twice would see itself: leave repeats out.
       batch_size: interactions or sequences of the global batch, over all replicas.
       epochs: at most as many passes over the train split.
       patience: stop after so many epochs without a better validation metric.
@@ -250,12 +256,19 @@ class TrainConfig(Frozen):
     """
 
     examples: Literal["interactions", "sequences"] = "interactions"
+    history: TrainHistory = "before"
     batch_size: int = Field(default=1024, ge=2)
     epochs: int = Field(default=20, ge=1)
     patience: int = Field(default=3, ge=1)
     validation_metric: str = Field(default="ndcg@20", pattern=r"^(recall|ndcg|hit_rate|mrr|map|precision)@[1-9]\d*$")
     max_validation_queries: int = Field(default=10_000, ge=1)
     seed: int = Field(default=0, ge=0, lt=2**32)
+
+    @model_validator(mode="after")
+    def _sequences_have_an_order(self) -> "TrainConfig":
+        if self.examples == "sequences" and self.history == "others":
+            raise ValueError("examples = 'sequences' learns what comes next: expected history = 'before'")
+        return self
 
 
 class IndexConfig(Frozen):

@@ -38,16 +38,8 @@ class SumBag(EmbeddingTable):
     """The sum of the embeddings of a row's ids; zeros where there are none."""
 
     def call(self, ids: tf.Tensor) -> tf.Tensor:
-        """Returns [..., embedding_dim] float32 for [..., max_length] int32 ids.
-
-        Rows of the table are summed where they stand: a tensor with an embedding of every id, padding as well, would
-        take ten times as long to write as the sums.
-        """
-        present_ids, row = _present(ids)
-        distinct, index = tf.unique(present_ids)
-        embedded = tf.nn.embedding_lookup(self.table, distinct)
-        sums = tf.sparse.segment_sum(embedded, index, row, num_segments=_num_rows(ids))
-        return _by_row(sums, ids)
+        """Returns [..., embedding_dim] float32 for [..., max_length] int32 ids."""
+        return _sum_of_rows(self.table, ids)
 
 
 class MeanBag(SumBag):
@@ -55,8 +47,24 @@ class MeanBag(SumBag):
 
     def call(self, ids: tf.Tensor) -> tf.Tensor:
         """Returns [..., embedding_dim] float32 for [..., max_length] int32 ids."""
-        counts = tf.reduce_sum(tf.cast(ids != PADDING_ID, self.compute_dtype), axis=-1, keepdims=True)
-        return tf.math.divide_no_nan(super().call(ids), counts)
+        return tf.math.divide_no_nan(super().call(ids), _number(ids, self.compute_dtype))
+
+
+class SharedMean(tf.keras.layers.Layer):
+    """The mean of the embeddings that a row's ids have in the table of another layer, as `MeanBag` of its own one."""
+
+    def __init__(self, shared: EmbeddingTable, name: str) -> None:
+        """Takes the layer whose table is read."""
+        super().__init__(name=name)
+        self._shared = shared
+
+    def call(self, ids: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        """Returns [..., embedding_dim] float32 for [..., max_length] int32 ids.
+
+        Outside of training the rows are gathered: few ask at once, and converters of models know no fused sums.
+        """
+        sums = _sum_of_rows(self._shared.table, ids) if training else tf.reduce_sum(self._shared(ids), axis=-2)
+        return tf.math.divide_no_nan(sums, _number(ids, self.compute_dtype))
 
 
 class AttentionBag(EmbeddingTable):
@@ -84,6 +92,23 @@ class AttentionBag(EmbeddingTable):
         total = tf.math.unsorted_segment_sum(weight, row, num_rows)
         pooled = tf.math.unsorted_segment_sum(weight * embedded, row, num_rows)
         return _by_row(tf.math.divide_no_nan(pooled, total), ids)
+
+
+def _sum_of_rows(table: tf.Variable, ids: tf.Tensor) -> tf.Tensor:
+    """[..., embedding_dim] float32 for [..., max_length] int32 ids.
+
+    Rows of the table are summed where they stand: a tensor with an embedding of every id, padding as well, would
+    take ten times as long to write as the sums.
+    """
+    present_ids, row = _present(ids)
+    distinct, index = tf.unique(present_ids)
+    embedded = tf.nn.embedding_lookup(table, distinct)
+    return _by_row(tf.sparse.segment_sum(embedded, index, row, num_segments=_num_rows(ids)), ids)
+
+
+def _number(ids: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """[..., 1]: how many of [..., max_length] ids are not padding."""
+    return tf.reduce_sum(tf.cast(ids != PADDING_ID, dtype), axis=-1, keepdims=True)
 
 
 def _present(ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

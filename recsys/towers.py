@@ -6,9 +6,9 @@ from types import MappingProxyType
 
 import tensorflow as tf
 
-from recsys.config import ModelConfig, TowerConfig
+from recsys.config import MeanEncoder, ModelConfig, TowerConfig
 from recsys.dataset import Features
-from recsys.embeddings import AttentionBag, EmbeddingTable, IdDropout, ItemContent, MeanBag, SumBag
+from recsys.embeddings import AttentionBag, EmbeddingTable, IdDropout, ItemContent, MeanBag, SharedMean, SumBag
 from recsys.errors import ConfigError
 from recsys.history_encoders import make_history_encoder
 from recsys.schema import HISTORY, ITEM_ID, PADDING_ID, Feature, Schema
@@ -96,13 +96,13 @@ def build_towers(schema: Schema, config: ModelConfig, items: Features = NO_FEATU
         return Towers(tf.keras.Model(inputs, head(parts), name="query"), candidate, None)
     history = tf.keras.Input((_history_length(schema, config),), dtype=tf.int32, name=HISTORY)
     inputs = {HISTORY: history, **inputs}
-    present = tf.not_equal(history, PADDING_ID)
-    embedded = _embedded_history(history, schema, config, item_tables, items)
-    encoder = make_history_encoder(config.history, config.embedding_dim)
-    query = head([encoder(embedded, present), *parts])
-    everywhere = head([encoder(embedded, present, every_position=True), *(part[:, tf.newaxis] for part in parts)])
+    now, everywhere = _encoded_history(history, schema, config, item_tables, items)
     return Towers(
-        tf.keras.Model(inputs, query, name="query"), candidate, tf.keras.Model(inputs, everywhere, name="positions")
+        query=tf.keras.Model(inputs, head([now, *parts]), name="query"),
+        candidate=candidate,
+        positions=tf.keras.Model(
+            inputs, head([everywhere, *(part[:, tf.newaxis] for part in parts)]), name="positions"
+        ),
     )
 
 
@@ -111,25 +111,33 @@ def _history_length(schema: Schema, config: ModelConfig) -> int:
     return schema.history_length if wanted is None else min(wanted, schema.history_length)
 
 
-def _embedded_history(
+def _encoded_history(
     history: tf.Tensor,
     schema: Schema,
     config: ModelConfig,
     item_tables: dict[str, tf.keras.layers.Layer],
     items: Features,
-) -> tf.Tensor:
-    """[batch, history_length, embedding_dim]: the sum of what is known of each item; zeros for padding."""
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """What is known after the whole history, [batch, embedding_dim], and after each item, [batch, length, …]."""
     id_feature, *content = schema.item_features
     table = item_tables[ITEM_ID]
     if not config.history.share_item_table:
         table = EmbeddingTable(
             id_feature.num_ids, config.embedding_dim, config.initial_stddev, name="history_embedding"
         )
-    parts = [table(IdDropout(id_feature, config.history.id_dropout, name="history_dropout")(history))]
+    kept = IdDropout(id_feature, config.history.id_dropout, name="history_dropout")(history)
+    parts = [table(kept)]
     for feature in content if config.history.content_features else []:
         values = ItemContent(id_feature, items[ITEM_ID], items[feature.name], name=f"history_{feature.name}")(history)
         parts.append(item_tables[feature.name](values))
-    return tf.keras.layers.Add(name="history_features")(parts) if len(parts) > 1 else parts[0]
+    encoder = make_history_encoder(config.history, config.embedding_dim)
+    embedded = tf.keras.layers.Add(name="history_features")(parts) if len(parts) > 1 else parts[0]
+    present = tf.not_equal(history, PADDING_ID)
+    everywhere = encoder(embedded, present, every_position=True)
+    if isinstance(config.history.encoder, MeanEncoder) and len(parts) == 1:
+        # The same as the encoder's, without an embedding of every item.
+        return SharedMean(table, name="history_mean")(kept), everywhere
+    return encoder(embedded, present), everywhere
 
 
 def _embedded(features: tuple[Feature, ...], tower: TowerConfig, tables: dict[str, tf.keras.layers.Layer]) -> _Parts:

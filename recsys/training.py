@@ -95,11 +95,17 @@ def _feed(
     first_epoch: int = 0,
 ) -> Feed:
     length = towers.history_length
+    for option, chosen, default in (
+        ("examples", config.examples, "interactions"),
+        ("history", config.history, "before"),
+    ):
+        if not length and chosen != default:
+            raise ConfigError(
+                f"train.{option} = {chosen!r} needs histories: expected a dataset with history_length above 0; "
+                f"prepare it again, or choose {default!r}"
+            )
     if config.examples == "interactions":
-        return training_feed(strategy, dataset, config.batch_size, config.seed, features, length, first_epoch)
-    if not length:
-        raise ConfigError(
-            "train.examples = 'sequences' needs histories: expected a dataset with history_length above 0; "
-            "prepare it again, or train on interactions"
+        return training_feed(
+            strategy, dataset, config.batch_size, config.seed, features, length, config.history, first_epoch
         )
     return sequence_feed(strategy, dataset, config.batch_size, length, config.seed, features, first_epoch)

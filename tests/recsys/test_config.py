@@ -65,3 +65,11 @@ def test_heads_divide_the_embedding(tmp_path: Path) -> None:
     assert str(error.value) == (
         f"{tmp_path}/config.toml: model: history.encoder.heads = 4 must divide embedding_dim = 10"
     )
+
+
+def test_sequences_have_no_history_of_others(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path, "[train]\nexamples = 'sequences'\nhistory = 'others'")
+    assert str(error.value) == (
+        f"{tmp_path}/config.toml: train: examples = 'sequences' learns what comes next: expected history = 'before'"
+    )

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 import tensorflow as tf
 
-from recsys.embeddings import AttentionBag, EmbeddingTable, IdDropout, ItemContent, MeanBag, SumBag
+from recsys.embeddings import AttentionBag, EmbeddingTable, IdDropout, ItemContent, MeanBag, SharedMean, SumBag
 from recsys.schema import Feature
 
 Doubles = npt.NDArray[np.float64]
@@ -95,6 +95,25 @@ def test_the_gradients_of_a_bag_are_those_of_its_differences(pooling: str) -> No
 def test_more_padding_changes_no_bit(pooling: str) -> None:
     bag, _, output = bag_of(pooling, IDS)
     np.testing.assert_array_equal(bag(tf.constant([[0, *ids, 0, 0, 0] for ids in IDS])), output)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_shared_mean_is_a_mean_of_another_layer_s_rows(training: bool) -> None:
+    """In training by sums and elsewhere by gathering: both have the values and the gradient of the mean."""
+    shared = EmbeddingTable(10, 4, 0.5, name="table")
+    shared(tf.constant(IDS))
+    table = shared.table.numpy().astype(np.float64)
+    direction = np.random.default_rng(0).normal(size=(4, 4))
+    with tf.GradientTape() as tape:
+        output = SharedMean(shared, name="mean")(tf.constant(IDS), training=training)
+        loss = tf.reduce_sum(output * direction.astype(np.float32))
+    np.testing.assert_allclose(output, pooled("mean", table, QUERY, IDS), atol=1e-6)
+    expected = np.zeros_like(table)
+    for ids, along in zip(IDS, direction, strict=True):
+        present = [number for number in ids if number]
+        for number in present:
+            expected[number] += along / len(present)
+    np.testing.assert_allclose(tf.convert_to_tensor(tape.gradient(loss, shared.table)), expected, atol=1e-6)
 
 
 def test_attention_begins_as_the_mean() -> None:

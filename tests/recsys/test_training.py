@@ -154,19 +154,24 @@ def test_two_replicas_train_on_sequences_like_one(tiny_dataset: Dataset, tmp_pat
     assert two["val_ndcg@20"] == pytest.approx(one["val_ndcg@20"], rel=1e-2)
 
 
-def test_sequences_need_histories(tiny_dataset: Dataset, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("option", "chosen", "default"), [("examples", "sequences", "interactions"), ("history", "others", "before")]
+)
+def test_what_needs_histories_says_so(
+    tiny_dataset: Dataset, tmp_path: Path, option: str, chosen: str, default: str
+) -> None:
     schema = tiny_dataset.schema.model_copy(update={"history_length": 0})
     manifest = tiny_dataset.manifest.model_copy(update={"schema_": schema})
     with pytest.raises(ConfigError) as error:
         train(
-            experiment(train__examples="sequences"),
+            experiment(**{f"train__{option}": chosen}),
             RuntimeConfig(),
             Dataset(tiny_dataset.path, manifest),
             tmp_path / "run",
         )
     assert str(error.value) == (
-        "train.examples = 'sequences' needs histories: expected a dataset with history_length above 0; "
-        "prepare it again, or train on interactions"
+        f"train.{option} = '{chosen}' needs histories: expected a dataset with history_length above 0; "
+        f"prepare it again, or choose '{default}'"
     )
     assert list(tmp_path.iterdir()) == []
 
