@@ -58,7 +58,17 @@ class Checkpoints(tf.keras.callbacks.Callback):
     @property
     def is_over(self) -> bool:
         """Whether the metric has not grown for as many epochs as patience allows."""
-        return bool(self._rows) and self.num_epochs - 1 - self._best >= self._patience
+        return bool(self._rows) and self.num_epochs - 1 - self.best_epoch >= self._patience
+
+    @property
+    def best_epoch(self) -> int:
+        """The number of the best epoch, from 0."""
+        return max(range(len(self._rows)), key=lambda number: self._rows[number][self._monitored])
+
+    @property
+    def best_value(self) -> float:
+        """What the validation metric was at the best epoch."""
+        return self._rows[self.best_epoch][self._monitored]
 
     def restore_last(self) -> None:
         """Continues after the last epoch that was saved; at the beginning when there is none.
@@ -79,7 +89,7 @@ class Checkpoints(tf.keras.callbacks.Callback):
 
     def restore_best(self) -> None:
         """Gives the towers the weights of the best epoch."""
-        self._towers.read(str(self._path(self._best) / _STATE)).expect_partial()
+        self._towers.read(str(self._path(self.best_epoch) / _STATE)).expect_partial()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Saves the epoch, removes what is neither last nor best, and stops training when it is over."""
@@ -88,15 +98,10 @@ class Checkpoints(tf.keras.callbacks.Callback):
             self._everything.write(str(folder / _STATE))
             write_json(folder / _HISTORY, self._rows)
         for path in self._saved():
-            if path not in (self._path(epoch), self._path(self._best)):
+            if path not in (self._path(epoch), self._path(self.best_epoch)):
                 shutil.rmtree(path)
         self._write_history()
         self.model.stop_training = self.is_over
-
-    @property
-    def _best(self) -> int:
-        """The number of the best epoch, from 0."""
-        return max(range(len(self._rows)), key=lambda number: self._rows[number][self._monitored])
 
     def _path(self, epoch: int) -> Path:
         return self._folder / f"epoch-{epoch + 1:04d}"

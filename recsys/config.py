@@ -310,13 +310,22 @@ class RuntimeConfig(Frozen):
       strategy: `one_device`, or `mirrored` for synchronous training on every device of this machine.
       logical_cpus: divide the CPU into so many logical devices, each a replica under `mirrored`; for tests of
         distributed training on a machine without accelerators.
+      profile_batches: the first and the last batch, counted from 1 in the first epoch, of which TensorBoard's profiler
+        gets to see what host and devices do; none when None.
     """
 
     strategy: Literal["one_device", "mirrored"] = "one_device"
     logical_cpus: int = Field(default=1, ge=1)
+    profile_batches: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None = None
 
     @model_validator(mode="after")
     def _logical_cpus_need_mirrored(self) -> "RuntimeConfig":
         if self.logical_cpus > 1 and self.strategy != "mirrored":
             raise ValueError("logical_cpus above 1 needs strategy = 'mirrored'")
+        return self
+
+    @model_validator(mode="after")
+    def _profile_ends_after_it_begins(self) -> "RuntimeConfig":
+        if self.profile_batches is not None and self.profile_batches[0] > self.profile_batches[1]:
+            raise ValueError(f"profile_batches = {list(self.profile_batches)}: expected the first batch, then the last")
         return self

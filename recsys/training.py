@@ -17,6 +17,7 @@ from recsys.progress import TrainingProgress
 from recsys.retrieval import RetrievalModel
 from recsys.run import require_same_beginning, save_towers, start_run
 from recsys.sequence_pipeline import sequence_feed
+from recsys.tensorboard_logs import scalars_and_profile, write_hyperparameters, write_outcome, write_projector
 from recsys.towers import Towers, build_towers
 
 
@@ -58,14 +59,22 @@ def train(
         optimizer = make_optimizer(config.optimizer, config.train.epochs * feed.steps_per_epoch)
         optimizer.build(model.trainable_variables)
         model.compile(optimizer=optimizer)
-    validation = ValidationMetric(towers, dataset, config)
+    logs = out / "logs"
     checkpoints = Checkpoints(out, model, optimizer, monitored, config.train.patience)
+    callbacks = [
+        RequireFiniteLoss(),
+        ValidationMetric(towers, dataset, config),
+        TrainingProgress(config.train.epochs),
+        scalars_and_profile(logs, runtime, feed.steps_per_epoch),
+        checkpoints,
+    ]
     if resume:
         checkpoints.restore_last()
         feed = _feed(strategy, dataset, config.train, towers, model.features, checkpoints.num_epochs)
     else:
         # Whatever can be refused has been by now: a run directory means that training began.
         start_run(out, config, runtime, dataset, device_names(strategy))
+    write_hyperparameters(logs, config, dataset)
     if not checkpoints.is_over:
         model.fit(
             feed.batches,
@@ -73,15 +82,11 @@ def train(
             epochs=config.train.epochs,
             steps_per_epoch=feed.steps_per_epoch,
             verbose=0,
-            callbacks=[
-                RequireFiniteLoss(),
-                validation,
-                TrainingProgress(config.train.epochs),
-                tf.keras.callbacks.TensorBoard(str(out / "logs"), write_graph=False),
-                checkpoints,
-            ],
+            callbacks=callbacks,
         )
     checkpoints.restore_best()
+    write_outcome(logs, monitored, checkpoints.best_value, checkpoints.best_epoch)
+    write_projector(logs, towers, dataset)
     save_towers(out, towers)
     return towers
 

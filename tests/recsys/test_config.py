@@ -1,5 +1,6 @@
 """Components that are chosen by name, and options that would change nothing."""
 
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from recsys.config import (
     InBatchLossConfig,
     MeanEncoder,
     RecencyEncoder,
+    RuntimeConfig,
     SelfAttentionEncoder,
 )
 from recsys.errors import ConfigError
@@ -73,3 +75,21 @@ def test_sequences_have_no_history_of_others(tmp_path: Path) -> None:
     assert str(error.value) == (
         f"{tmp_path}/config.toml: train: examples = 'sequences' learns what comes next: expected history = 'before'"
     )
+
+
+def test_profiled_batches_come_in_order(tmp_path: Path) -> None:
+    file = tmp_path / "runtime.toml"
+    file.write_text("profile_batches = [3, 3]", encoding="utf-8")
+    assert load_toml(RuntimeConfig, file).profile_batches == (3, 3)
+    file.write_text("profile_batches = [3, 2]", encoding="utf-8")
+    with pytest.raises(ConfigError) as error:
+        load_toml(RuntimeConfig, file)
+    assert str(error.value) == f"{file}: the file: profile_batches = [3, 2]: expected the first batch, then the last"
+
+
+def test_shipped_files_are_valid() -> None:
+    for model, folder in ((ExperimentConfig, "configs"), (RuntimeConfig, "runtimes")):
+        files = list(Path(str(resources.files("experiments"))).joinpath(folder).glob("*.toml"))
+        assert files
+        for file in files:
+            load_toml(model, file)
