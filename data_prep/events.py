@@ -1,6 +1,7 @@
 """Interactions in memory: small integers in columns, about 20 bytes each."""
 
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data_prep.threads import in_threads
 from data_prep.validate import ValidBatch
 
 Int32s = npt.NDArray[np.int32]
@@ -53,37 +55,52 @@ class Events:
         return replace(self, user_ids=user_ids, user=user, item_ids=item_ids, item=item)
 
 
-@dataclass
-class EventCollector:
-    """Gathers valid batches. Ids are turned into integers batch by batch, so that no text of a row stays."""
+@dataclass(frozen=True)
+class EventBatch:
+    """Some interactions, whose ids are integers batch by batch, so that no text of a row stays.
 
-    _batches: list[ValidBatch] = field(default_factory=list)
-    _in_test: list[npt.NDArray[np.bool_]] = field(default_factory=list)
-    _ids: dict[str, list[pa.DictionaryArray]] = field(default_factory=lambda: {"user": [], "item": []})
+    Attributes:
+      user, item: [num_rows] ids, each distinct one once as text.
+      timestamp, position, in_test, label, weight: as of `Events`.
+    """
 
-    def add(self, batch: ValidBatch, in_test: bool) -> None:
-        """Takes a batch."""
-        for kind in self._ids:
-            self._ids[kind].append(getattr(batch, kind).dictionary_encode())
-        self._in_test.append(np.full(len(batch.timestamp), in_test))
-        nothing, no_text = pa.table({}), pa.array([], pa.string())
-        self._batches.append(replace(batch, user=no_text, item=no_text, table=nothing, quarantine=nothing))
+    user: pa.DictionaryArray
+    item: pa.DictionaryArray
+    timestamp: Int64s
+    position: Int64s
+    in_test: npt.NDArray[np.bool_]
+    label: Float32s | None
+    weight: Float32s | None
 
-    def events(self) -> Events:
-        """Everything that was gathered."""
-        user_ids, user = unified(self._ids["user"])
-        item_ids, item = unified(self._ids["item"])
-        return Events(
-            user_ids=user_ids,
-            item_ids=item_ids,
-            user=user,
-            item=item,
-            timestamp=np.concatenate([batch.timestamp for batch in self._batches]),
-            position=np.concatenate([batch.position for batch in self._batches]),
-            in_test=np.concatenate(self._in_test),
-            label=_joined([batch.label for batch in self._batches]),
-            weight=_joined([batch.weight for batch in self._batches]),
+    @classmethod
+    def of(cls, batch: ValidBatch, in_test: bool) -> "EventBatch":
+        """The interactions of a batch of one table."""
+        return cls(
+            user=batch.user.dictionary_encode(),
+            item=batch.item.dictionary_encode(),
+            timestamp=batch.timestamp,
+            position=batch.position,
+            in_test=np.full(len(batch.timestamp), in_test),
+            label=batch.label,
+            weight=batch.weight,
         )
+
+
+def joined(batches: Sequence[EventBatch]) -> Events:
+    """The interactions of all batches."""
+    ids = ([getattr(batch, kind) for batch in batches] for kind in ("user", "item"))
+    (user_ids, user), (item_ids, item) = in_threads(unified, ids)
+    return Events(
+        user_ids=user_ids,
+        item_ids=item_ids,
+        user=user,
+        item=item,
+        timestamp=np.concatenate([batch.timestamp for batch in batches]),
+        position=np.concatenate([batch.position for batch in batches]),
+        in_test=np.concatenate([batch.in_test for batch in batches]),
+        label=_joined([batch.label for batch in batches]),
+        weight=_joined([batch.weight for batch in batches]),
+    )
 
 
 def unified(chunks: list[pa.DictionaryArray]) -> tuple[pa.StringArray, Int32s]:

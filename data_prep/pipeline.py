@@ -1,5 +1,6 @@
 """`recsys prepare`: a raw source to a complete DATASET directory, on one machine."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ import pyarrow.compute as pc
 
 from data_prep.beside import read_beside
 from data_prep.columns import texts_fit
-from data_prep.config import DataConfig, EntityConfig
+from data_prep.config import DataConfig
 from data_prep.encode import Entities, encode_entities
-from data_prep.events import EventCollector, Events
+from data_prep.events import EventBatch, Events, joined
 from data_prep.extend import OldDataset, open_old
 from data_prep.filters import apply_filters
 from data_prep.manifest import complete, count_refused, write_quarantine, write_table
@@ -31,6 +32,7 @@ from data_prep.tables import (
     read_entities,
     read_interactions,
 )
+from data_prep.threads import in_threads
 from data_prep.time_units import with_dates_as_numbers
 from data_prep.validate import Quarantine
 from recsys.artifacts import new_directory, refuse_existing
@@ -84,8 +86,9 @@ def prepare(
         progress.advance(len(events))
     with stage("encoding users and items"), texts_fit():
         known = read.listed | read_beside(tables, config, events, split)
-        users, user_row = _encoded("user", config.users, known, events, split, config.seed, old)
-        items, item_row = _encoded("item", config.items, known, events, split, config.seed, old)
+        (users, user_row), (items, item_row) = in_threads(
+            lambda kind: _encoded(kind, config, known, events, split, old), ("user", "item")
+        )
     with stage("building histories"):
         sequences = build_sequences(
             user_row, item_row, events.timestamp, split, events.label, events.weight, config.history_length
@@ -96,14 +99,14 @@ def prepare(
 
 def _read(tables: Tables, config: DataConfig, max_bad_fraction: float) -> _Read:
     """Reads every table, and refuses those with too many bad rows."""
-    collector = EventCollector()
+    batches: list[EventBatch] = []
     quarantines = {name: Quarantine(name) for name in tables.sources}
     with stage("reading") as progress:
         for name in ("interactions", "test"):
             if name not in tables.sources:
                 continue
             for batch in read_interactions(tables, name, config, quarantines[name]):
-                collector.add(batch, in_test=name == "test")
+                batches.append(batch)
                 progress.advance(len(batch.timestamp))
     listed = {}
     for kind, entity in (("user", config.users), ("item", config.items)):
@@ -112,28 +115,28 @@ def _read(tables: Tables, config: DataConfig, max_bad_fraction: float) -> _Read:
             listed[kind] = read_entities(tables.sources[name], id_column(name, config), entity, quarantines[name])
     for quarantine in quarantines.values():
         quarantine.require_few(max_bad_fraction)
-    return _Read(collector.events(), listed, list(quarantines.values()))
+    return _Read(joined(batches), listed, list(quarantines.values()))
 
 
 def _encoded(
     kind: str,
-    config: EntityConfig,
+    config: DataConfig,
     known: dict[str, RawEntities],
     events: Events,
     split: npt.NDArray[np.int8],
-    seed: int,
     old: OldDataset | None,
 ) -> tuple[Entities, npt.NDArray[np.int32]]:
     """Encodes all users or items, listed or only named by interactions; returns each interaction's row, too."""
     ids, codes, raw = getattr(events, f"{kind}_ids"), getattr(events, kind), known.get(kind, NOTHING_KNOWN)
+    entity = config.users if kind == "user" else config.items
     train_count = np.bincount(codes[split == TRAIN], minlength=len(ids))
-    if config.source is not None:
+    if entity.source is not None:
         unmet = raw.ids.filter(pc.invert(pc.is_in(raw.ids, value_set=ids)))
         train_count = np.r_[train_count, np.zeros(len(unmet), np.int64)]
         all_ids = pa.concat_arrays([ids, unmet])
     else:
         all_ids = ids
-    encoded = encode_entities(kind, all_ids, raw.of(all_ids), train_count, config, seed, old)
+    encoded = encode_entities(kind, all_ids, raw.of(all_ids), train_count, entity, config.seed, old)
     if old is not None:
         old.require_same(encoded.features)
     return encoded, encoded.row[codes]
@@ -151,8 +154,30 @@ def _write(
     filtered: dict[str, int],
     old: OldDataset | None,
 ) -> Manifest:
-    """Writes all files of a dataset."""
-    files = {
+    """Writes all files of a dataset, while its statistics are counted."""
+    with ThreadPoolExecutor(1) as counting:
+        counted = counting.submit(_statistics, config, read, users, items, sequences)
+        files = _write_files(folder, users, items, sequences)
+        write_quarantine(folder, read.quarantines)
+        statistics = counted.result()
+    return complete(
+        folder,
+        config,
+        tables,
+        features={"user": users.features, "item": items.features},
+        files=files,
+        rule=rule,
+        numeric_fits=users.numeric_fits | items.numeric_fits,
+        quarantine=count_refused(read.quarantines),
+        filtered=filtered,
+        statistics=statistics,
+        old=old,
+    )
+
+
+def _write_files(folder: Path, users: Entities, items: Entities, sequences: Sequences) -> dict[str, Any]:
+    """Writes interactions, users, items and vocabularies; returns what the manifest says of them."""
+    return {
         "splits": {
             name: write_shards(folder, name, sequences, np.flatnonzero(sequences.split == number))
             for number, name in enumerate(SPLITS)
@@ -164,20 +189,6 @@ def _write(
             for name, vocabulary in (users.vocabularies | items.vocabularies).items()
         },
     }
-    write_quarantine(folder, read.quarantines)
-    return complete(
-        folder,
-        config,
-        tables,
-        features={"user": users.features, "item": items.features},
-        files=files,
-        rule=rule,
-        numeric_fits=users.numeric_fits | items.numeric_fits,
-        quarantine=count_refused(read.quarantines),
-        filtered=filtered,
-        statistics=_statistics(config, read, users, items, sequences),
-        old=old,
-    )
 
 
 def _statistics(

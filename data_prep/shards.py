@@ -7,6 +7,7 @@ items of a user who has several rows stand once.
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -45,12 +46,27 @@ def write_shards(folder: Path, split: str, sequences: Sequences, rows: Int64s) -
     for number, shard in enumerate(used):
         name = shard_name(split, number, len(used))
         members = np.flatnonzero(shard_of_block == shard)
-        with tf.io.TFRecordWriter(str(folder / name)) as writer:
-            for block in members:
-                writer.write(encode_block(block_columns(sequences, rows[starts[block] : ends[block]])))
-        num_rows = int((ends[members] - starts[members]).sum())
-        shards.append(Shard(name=name, num_rows=num_rows, sha256=sha256_of(folder / name)))
+        bounds = np.r_[starts[members], ends[members[-1]]]
+        columns = block_columns(sequences, rows[bounds[0] : bounds[-1]])
+        _write_blocks(folder / name, columns, bounds - bounds[0])
+        shards.append(Shard(name=name, num_rows=int(bounds[-1] - bounds[0]), sha256=sha256_of(folder / name)))
     return tuple(shards)
+
+
+def _write_blocks(path: Path, columns: Columns, bounds: Int64s) -> None:
+    """Writes a block of the rows between each two of the bounds."""
+    columns = _as_stored(columns)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for start, stop in pairwise(bounds.tolist()):
+            writer.write(encode_block(_cut(columns, start, stop)))
+
+
+def _cut(columns: Columns, start: int, stop: int) -> Columns:
+    """The block of some rows, all those of their users: its history values are a stretch of those of all rows."""
+    block = {name: column[start:stop] for name, column in columns.items() if name != "history/values"}
+    starts = block["history/starts"]
+    first, end = starts[0], starts[-1] + block["history/lengths"][-1]
+    return block | {"history/starts": starts - first, "history/values": columns["history/values"][first:end]}
 
 
 @dataclass(frozen=True)
@@ -89,7 +105,7 @@ def shard_name(split: str, number: int, num_shards: int) -> str:
 
 
 def block_columns(sequences: Sequences, rows: Int64s) -> Columns:
-    """The columns of one block.
+    """The columns of one block, or of several that follow each other.
 
     Returns:
       `user_row`, `item_row` (int32), `timestamp` (int64), `label`, `weight` (float32, where there are some), and
@@ -114,13 +130,15 @@ def block_columns(sequences: Sequences, rows: Int64s) -> Columns:
 def encode_block(columns: Columns) -> bytes:
     """Serializes the columns of one block as a `tf.train.Example` of raw little-endian buffers."""
     features = {
-        name: tf.train.Feature(
-            bytes_list=tf.train.BytesList(value=[column.astype(_LITTLE_ENDIAN.get(name, "<i4")).tobytes()])
-        )
-        for name, column in columns.items()
+        name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[column.tobytes()]))
+        for name, column in _as_stored(columns).items()
     }
     example = tf.train.Example(features=tf.train.Features(feature=features))
     return bytes(example.SerializeToString(deterministic=True))
+
+
+def _as_stored(columns: Columns) -> Columns:
+    return {name: column.astype(_LITTLE_ENDIAN.get(name, "<i4"), copy=False) for name, column in columns.items()}
 
 
 def _windows(sequences: Sequences, rows: Int64s) -> tuple[Int64s, npt.NDArray[np.int32]]:

@@ -80,6 +80,7 @@ def profile_users(sequences: Sequences, edges: Int64s, history_length: int, test
     bins = length_bins(history_length)
     train_users, test_users = _distinct(user[split == TRAIN]), _distinct(user[split == TEST])
     cold = ~np.isin(test_users, train_users)
+    pairs_in_train = _pairs_in_train(sequences)
     return UserProfile(
         rows=np.bincount(split, minlength=3),
         time=_by_split(split, np.searchsorted(edges, sequences.timestamp, side="right") - 1, len(edges) - 1),
@@ -87,8 +88,8 @@ def profile_users(sequences: Sequences, edges: Int64s, history_length: int, test
         audit=np.array(
             [
                 ((split == TRAIN) & (sequences.timestamp >= test_start)).sum(),
-                _pairs_in_train(sequences, VALIDATION),
-                _pairs_in_train(sequences, TEST),
+                pairs_in_train[VALIDATION],
+                pairs_in_train[TEST],
                 _users_with_ties(sequences),
                 cold.sum(),
                 np.isin(user[split == TEST], test_users[cold]).sum(),
@@ -226,14 +227,15 @@ def _histogram(name: str, bins: Int64s, counts: Int64s) -> dict[str, list[int]]:
     return {name: bins.tolist(), **{split: counts[number].tolist() for number, split in enumerate(SPLITS)}}
 
 
-def _pairs_in_train(sequences: Sequences, split: int) -> int:
-    """Interactions of a split whose user and item are together in train, too."""
+def _pairs_in_train(sequences: Sequences) -> dict[int, int]:
+    """By held-out split its interactions whose user and item are together in train, too."""
     pair = sequences.user_row.astype(np.int64) << 32 | sequences.item_row
-    train, held_out = np.sort(pair[sequences.split == TRAIN]), np.sort(pair[sequences.split == split])
-    if not len(train):
-        return 0
-    found = np.minimum(np.searchsorted(train, held_out), len(train) - 1)
-    return int((train[found] == held_out).sum())
+    train = np.sort(pair[sequences.split == TRAIN])
+    found = {}
+    for split in (VALIDATION, TEST):
+        held_out = pair[sequences.split == split]
+        found[split] = int((np.searchsorted(train, held_out, "right") > np.searchsorted(train, held_out)).sum())
+    return found
 
 
 def _users_with_ties(sequences: Sequences) -> int:

@@ -10,10 +10,11 @@ import pyarrow.compute as pc
 
 from data_prep.columns import one_array
 from data_prep.config import DataConfig, EntityConfig
-from data_prep.events import unified
+from data_prep.events import EventBatch, unified
 from data_prep.moments import Format, guess_format
 from data_prep.sources import RawBatch, Source, head, open_source, read_source
 from data_prep.split import POSITIONS_PER_SPLIT, TEST
+from data_prep.threads import in_threads
 from data_prep.validate import (
     Quarantine,
     ValidBatch,
@@ -92,12 +93,16 @@ def id_column(name: str, config: DataConfig) -> str:
     return own if entity.id is None else entity.id
 
 
-def read_interactions(tables: Tables, name: str, config: DataConfig, quarantine: Quarantine) -> Iterator[ValidBatch]:
+def read_interactions(tables: Tables, name: str, config: DataConfig, quarantine: Quarantine) -> Iterator[EventBatch]:
     """Reads the usable rows of `interactions` or `test`; the others go to `quarantine`."""
-    for batch in read_source(tables.sources[name], columns_of(name, config)):
+
+    def divided(batch: RawBatch) -> tuple[EventBatch, pa.Table]:
         valid = valid_interactions(batch, name, config, tables.timestamp_format)
-        quarantine.add(valid.quarantine, len(valid.timestamp))
-        yield valid
+        return EventBatch.of(valid, in_test=name == "test"), valid.quarantine
+
+    for batch, refused in in_threads(divided, read_source(tables.sources[name], columns_of(name, config))):
+        quarantine.add(refused, len(batch.timestamp))
+        yield batch
 
 
 def valid_interactions(batch: RawBatch, name: str, config: DataConfig, format_: Format) -> ValidBatch:

@@ -141,8 +141,8 @@ class _Parser:
     def parse(self, block: bytes, final: bool) -> _Block:
         """Parses the whole rows of a block that starts where a row starts."""
         end = self._row_ends.orderly_end(block, final)
-        if end is not None and is_utf8(block[:end]):
-            table, refused = self._table(block[:end])
+        if end is not None and is_utf8(whole := block[:end]):
+            table, refused = self._table(whole)
             # A row of several lines that has the wrong number of columns may be the work of a stray quote.
             if not any("\n" in text or "\r" in text for _, text, _ in refused):
                 return _Block(end, table, _other_numbers(table.num_rows, refused), refused)
@@ -165,7 +165,7 @@ class _Parser:
             refused.append(Refused(row.number - 1, row.text, WRONG_ARITY))
             return "skip"
 
-        if not data.strip(b"\r\n"):
+        if not data.lstrip(b"\r\n"):
             return self._empty, refused
         if data.startswith(codecs.BOM_UTF8):
             data = b"\n" + data  # in the middle of a file it is a value's own

@@ -83,3 +83,14 @@ def test_items_of_one_moment_do_not_precede_each_other(dtype: type) -> None:
     made = build([(0, item, 5, 0) for item in (3, 1, 2)] + [(0, 9, 6, 0)], 10)
     assert made.item_row.tolist() == [1, 2, 3, 9]
     assert (made.history_end - made.history_start).tolist() == [0, 0, 0, 3]
+
+
+@pytest.mark.parametrize("num_users", [3, 30_000, 700_000_000])
+def test_rows_stand_by_user_split_time_and_item(num_users: int) -> None:
+    rng = np.random.default_rng(num_users)
+    user, split = rng.integers(num_users, size=2000), rng.integers(3, size=2000)
+    user[1000:], split[1000:] = user[:1000], split[:1000]
+    time, item = rng.integers(5, size=2000), rng.integers(50, size=2000)
+    made = build(list(zip(user.tolist(), item.tolist(), time.tolist(), split.tolist(), strict=True)), 0)
+    assert made.label is not None
+    np.testing.assert_array_equal(made.label, np.lexsort((item, time, split, user)))

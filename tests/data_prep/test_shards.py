@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 import tensorflow as tf
 
+from data_prep import shards as shards_module
 from data_prep.sequences import Sequences, build_sequences
 from data_prep.shards import write_shards
 from recsys.blocks import decode_rows, decode_windows, read_blocks, take_history
@@ -61,9 +62,13 @@ def raw_blocks(folder: Path, shards: tuple[Shard, ...]) -> list[dict[str, bytes]
     ]
 
 
-@pytest.mark.parametrize("blocks_at_once", [1, 3])
+@pytest.mark.parametrize(("blocks_at_once", "block_rows"), [(1, 1024), (3, 1024), (3, 64)])
 @pytest.mark.parametrize("length", [0, 1, 20])
-def test_rows_and_histories_survive_a_round_trip(tmp_path: Path, length: int, blocks_at_once: int) -> None:
+def test_rows_and_histories_survive_a_round_trip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int, blocks_at_once: int, block_rows: int
+) -> None:
+    """Also of shards that hold several blocks."""
+    monkeypatch.setattr(shards_module, "BLOCK_ROWS", block_rows)
     made = interactions(5000, 700, length)
     expected = brute_force(made, length)
     for number, (name, shards) in enumerate(write_all(tmp_path, made).items()):

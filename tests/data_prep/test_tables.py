@@ -9,10 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_prep.config import DataConfig, EntityConfig
+from data_prep.events import EventBatch
 from data_prep.formats import parquet
 from data_prep.sources import open_source
 from data_prep.tables import RawEntities, columns_of, open_tables, read_entities, read_interactions
-from data_prep.validate import Quarantine, ValidBatch
+from data_prep.validate import Quarantine
 from recsys.errors import SourceError
 
 
@@ -32,7 +33,6 @@ def test_interactions_are_read_with_the_columns_of_entities_without_a_table(sour
     quarantine = Quarantine("interactions")
     (read,) = read_interactions(open_tables(source, named, None), "interactions", named, quarantine)
     assert (read.user.to_pylist(), read.position.tolist()) == (["a", "b"], [0, 2])
-    assert read.table["kind"].to_pylist() == ["k", "m"]
     assert (quarantine.num_rows, dict(quarantine.counts)) == (3, {"missing item_id": 1})
 
 
@@ -77,12 +77,13 @@ def test_rows_of_the_table_that_tests_come_after_all_others(tmp_path: Path, sour
     )
     tables = open_tables(source, named, None)
 
-    def read(name: str) -> Iterator[ValidBatch]:
+    def read(name: str) -> Iterator[EventBatch]:
         return read_interactions(tables, name, named, Quarantine(name))
 
     (train,), (test,) = read("interactions"), read("test")
     assert test.position[0] > train.position.max()
     assert test.timestamp.tolist() == ([0] if timed else test.position.tolist())
+    assert (train.in_test.tolist(), test.in_test.tolist()) == ([False, False], [True])
 
 
 def test_of_an_entity_the_first_usable_row_counts(tmp_path: Path) -> None:
