@@ -221,7 +221,9 @@ def export(
     run: Annotated[Path, typer.Argument(help="A directory made by `recsys train`.")],
     models: Annotated[Path, typer.Option(help="The folder of all models.")],
     name: Annotated[str, typer.Option(help="The model's name: a folder of versions.")],
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Override a key: index.recall_target=0.99.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a key of index or bundle: index.recall_target=0.99.")
+    ] = None,
     dataset: _DatasetOption = None,
 ) -> None:
     """Builds the index and publishes it with the query tower as the model's next version, or refuses.
@@ -233,8 +235,8 @@ def export(
     from serving.export import export as publish
 
     opened = open_run(run, dataset)
-    index = overridden(opened.config, tuple(set_ or ())).index
-    done = publish(opened, models, name, index)
+    config = overridden(opened.config.for_export, tuple(set_ or ()))
+    done = publish(opened, models, name, config)
     record = done.record
     print(
         f"{done.path}: {record.num_candidates:,} candidates, recall@{record.index_recall_k} {record.index_recall:.4f}"

@@ -293,14 +293,39 @@ class IndexConfig(Frozen):
     max_bytes_per_item: float | None = Field(default=None, gt=0)
 
 
+class BundleConfig(Frozen):
+    """What a bundle holds beside towers and index.
+
+    Attributes:
+      user_items: the items that each user took. They are the history of a request that gives none, and are never
+        recommended. Without them a known user is told by features alone, and nothing is left out but what a request
+        names; the bundle is smaller, and holds no list of who took what.
+    """
+
+    user_items: bool = True
+
+
+class ExportConfig(Frozen):
+    """What may be chosen anew when a run is exported."""
+
+    index: IndexConfig = IndexConfig()
+    bundle: BundleConfig = BundleConfig()
+
+
 class ExperimentConfig(Frozen):
-    """What to learn: one file of `experiments/configs/`."""
+    """What to learn, and how to export it: one file of `experiments/configs/`."""
 
     model: ModelConfig = ModelConfig()
     loss: LossConfig = InBatchLossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     train: TrainConfig = TrainConfig()
     index: IndexConfig = IndexConfig()
+    bundle: BundleConfig = BundleConfig()
+
+    @property
+    def for_export(self) -> ExportConfig:
+        """The part of it that an export may change."""
+        return ExportConfig(index=self.index, bundle=self.bundle)
 
 
 class RuntimeConfig(Frozen):

@@ -68,8 +68,12 @@ class TwoTowerScorer:
 
     def embed(self, queries: Queries, start: int, stop: int) -> tf.Tensor:
         """Returns the embeddings of queries `start` … `stop - 1`, [stop - start, embedding_dim] float32."""
+        return self._embed_query(self.features(queries, start, stop))
+
+    def features(self, queries: Queries, start: int, stop: int) -> dict[str, tf.Tensor]:
+        """Returns the features by which the query tower sees queries `start` … `stop - 1`."""
         history = queries.history(start, stop, self._history_length)
-        return self._embed_query(self._tables.query(tf.constant(queries.user_row[start:stop]), tf.constant(history)))
+        return self._tables.query(tf.constant(queries.user_row[start:stop]), tf.constant(history))
 
 
 def rank(scorer: Scorer, queries: Queries, k: int) -> npt.NDArray[np.int32]:

@@ -23,9 +23,10 @@ from recsys.schema import Frozen
 
 FORMAT_VERSION = 3
 TWIN = "exact"
-_EXTRA = "assets.extra"
-_RECORD = f"{_EXTRA}/bundle.json"
-ITEMS = f"{_EXTRA}/items.parquet"
+EXTRA = "assets.extra"
+ITEMS = f"{EXTRA}/items.parquet"
+CANDIDATES = f"{EXTRA}/candidates.parquet"
+_RECORD = f"{EXTRA}/bundle.json"
 
 
 class BundleRecord(Frozen):

@@ -1,18 +1,19 @@
-"""RUN → a published bundle and its twin: index, SavedModels, check in a fresh process, rename."""
+"""RUN → a published bundle and its twin: tuned, written aside, checked in a fresh process, renamed."""
 
 import json
 import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import tensorflow as tf
 
 from recsys.artifacts import new_directory
-from recsys.config import MAX_K, IndexConfig
+from recsys.config import ExportConfig
 from recsys.dataset import Dataset
 from recsys.errors import BundleError, ConfigError, OutputExistsError
 from recsys.evaluation import TwoTowerScorer
@@ -20,18 +21,18 @@ from recsys.interactions import load_interactions
 from recsys.queries import make_queries
 from recsys.run import Run
 from serving import fresh_process
-from serving.autotune import build_tuned
-from serving.bundle import ITEMS, TWIN, BundleRecord, next_version, write_record
+from serving.autotune import Tuned, build_tuned
+from serving.bundle import EXTRA, TWIN, BundleRecord, next_version, write_record
 from serving.categories import Categories
 from serving.curve_plot import plot_curve
-from serving.index import ExactIndex
+from serving.index import ExactIndex, ScannIndex
 from serving.popularity import RecentPopularity
-from serving.recommender import SIGNATURES, Recommender
-from serving.user_states import UserStates
+from serving.recommender import SIGNATURES, Parts, Recommender
+from serving.tables import write_candidates, write_items
+from serving.user_states import NoUserStates, UserStates
 from serving.warm_up_requests import write_warm_up_requests
 
-_DEFAULT_K = 100
-_TUNING_QUERIES = 2000
+_QUERIES = 2000
 _CHECKED_USERS = 63
 _UNKNOWN_USER = "\N{REPLACEMENT CHARACTER} a user nobody knows"
 _SEED = 0
@@ -50,14 +51,14 @@ class Published:
     record: BundleRecord
 
 
-def export(run: Run, models: Path, name: str, index_config: IndexConfig | None = None) -> Published:
+def export(run: Run, models: Path, name: str, config: ExportConfig | None = None) -> Published:
     """Publishes a run as the next version of `<models>/<name>`.
 
     Args:
       run: what to publish.
       models: the folder of all models.
       name: the model's folder in it.
-      index_config: how to index; as the run's configuration says when None.
+      config: how; as the run's configuration says when None.
 
     Raises:
       ConfigError: the name is no folder's name.
@@ -66,67 +67,49 @@ def export(run: Run, models: Path, name: str, index_config: IndexConfig | None =
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise ConfigError(f"--name {name!r}: expected letters, digits, dots, dashes and underscores, a folder's name")
+    config = run.config.for_export if config is None else config
     interactions = load_interactions(run.dataset)
     scorer = TwoTowerScorer(run.towers, run.dataset)
-    candidates = scorer.candidates.numpy()
-    index_config = run.config.index if index_config is None else index_config
-    exact = ExactIndex(candidates)
-    queries = make_queries(interactions, "validation", "event").sample(_TUNING_QUERIES, _SEED)
-    index, tuned = build_tuned(exact, scorer.embed(queries, 0, len(queries)).numpy(), index_config)
-    num_candidates, embedding_dim = candidates.shape
-    default_k, max_k = min(_DEFAULT_K, num_candidates), min(MAX_K, num_candidates)
-    fields = {
-        "name": name,
-        "dataset_sha256": run.dataset.fingerprint,
-        "num_candidates": num_candidates,
-        "embedding_dim": embedding_dim,
-        "default_k": default_k,
-        "max_k": max_k,
-        "metrics": _metrics(run.path),
-    }
-    measured = {
-        "index_recall": tuned.chosen.recall,
-        "index_recall_low": tuned.chosen.recall_low,
-        "index_recall_k": tuned.k,
-        "index_effort": asdict(tuned.chosen.effort),
-        "index_curve": [asdict(measured) for measured in tuned.curve],
-        "index_bytes_per_item": index.bytes_per_item,
-    }
-    complete = {
-        "index_recall": 1.0,
-        "index_recall_low": 1.0,
-        "index_recall_k": tuned.k,
-        "index_effort": {},
-        "index_curve": [],
-        "index_bytes_per_item": 0.0,
-    }
-    states, popularity, categories = UserStates(interactions), RecentPopularity(interactions), Categories(run.dataset)
+    queries = make_queries(interactions, "validation", "event").sample(_QUERIES, _SEED)
+    exact = ExactIndex(scorer.candidates.numpy())
+    index, tuned = build_tuned(exact, scorer.embed(queries, 0, len(queries)).numpy(), config.index)
+    parts = Parts(
+        towers=run.towers,
+        dataset=run.dataset,
+        states=UserStates(interactions) if config.bundle.user_items else NoUserStates(),
+        popularity=RecentPopularity(interactions),
+        categories=Categories(run.dataset),
+        exact=exact,
+    )
     users = _users_to_check(run.dataset)
-    number = next_version(models / name)
-    target, twin_target = models / name / str(number), models / name / TWIN / str(number)
+    with _next_version(models / name) as (target, folder, twin_folder), tempfile.TemporaryDirectory() as scratch:
+        recommender, twin = (Recommender(parts, of, Path(scratch)) for of in (index, exact))
+        for saved, place in ((recommender, folder), (twin, twin_folder)):
+            _save(saved, place)
+            write_items(run.dataset, place)
+            write_warm_up_requests(place, users, run.dataset.items["item"][:64].to_pylist(), parts.default_k)
+        write_candidates(run.dataset, exact.candidates.numpy(), folder)
+        plot_curve(tuned, config.index, folder)
+        fresh_process.check([(twin, twin_folder), (recommender, folder)], users, parts.default_k)
+        fields = _fields(name, run, parts)
+        write_record(twin_folder, fields | _found_exactly(tuned.k), ["tensorflow"])
+        record = write_record(folder, fields | _found_by(index, tuned), ["tensorflow", "scann"])
+    return Published(target, record)
+
+
+@contextmanager
+def _next_version(models: Path) -> Iterator[tuple[Path, Path, Path]]:
+    """Yields where the next bundle will be, and the folders to write it and its twin to until then."""
+    number = str(next_version(models))
+    target = models / number
     try:
-        with (
-            new_directory(target) as folder,
-            new_directory(twin_target) as twin_folder,  # which comes first: without the bundle it does no harm
-            tempfile.TemporaryDirectory() as scratch,
-        ):
-            recommender, twin = (
-                Recommender(
-                    run.towers, run.dataset, states, popularity, categories, of, exact, Path(scratch), default_k, max_k
-                )
-                for of in (index, exact)
-            )
-            for saved, place in ((recommender, folder), (twin, twin_folder)):
-                _save(saved, place)
-                _write_items(run.dataset, place)
-                write_warm_up_requests(place, users, run.dataset.items["item"][:64].to_pylist(), default_k)
-            plot_curve(tuned, index_config, folder)
-            fresh_process.check([(twin, twin_folder), (recommender, folder)], users, default_k)
-            write_record(twin_folder, fields | complete, ["tensorflow"])
-            record = write_record(folder, fields | measured, ["tensorflow", "scann"])
+        # The inner one comes first: a twin without its bundle does no harm.
+        with new_directory(target) as folder, new_directory(models / TWIN / number) as twin_folder:
+            for place in (folder, twin_folder):
+                (place / EXTRA).mkdir()
+            yield target, folder, twin_folder
     except OutputExistsError as error:
         raise BundleError(f"another export published {target} meanwhile: run this one again") from error
-    return Published(target, record)
 
 
 def _save(recommender: Recommender, folder: Path) -> None:
@@ -135,18 +118,47 @@ def _save(recommender: Recommender, folder: Path) -> None:
     tf.saved_model.save(recommender, str(folder), signatures=signatures, options=options)
 
 
-def _write_items(dataset: Dataset, folder: Path) -> None:
-    """Writes the raw id and the shown fields of each candidate."""
-    shown = [name for name in dataset.items.column_names if name.startswith("show_")]
-    (folder / ITEMS).parent.mkdir(exist_ok=True)
-    pq.write_table(dataset.items.select(["item", *shown]), folder / ITEMS)
-
-
 def _users_to_check(dataset: Dataset) -> list[str]:
     """An unknown user and a random sample of known ones."""
     users = dataset.users["user"].to_pylist()
     chosen = np.random.default_rng(_SEED).choice(len(users), min(_CHECKED_USERS, len(users)), replace=False)
     return [_UNKNOWN_USER, *(users[row] for row in chosen)]
+
+
+def _fields(name: str, run: Run, parts: Parts) -> dict[str, Any]:
+    """What a bundle's record and its twin's have in common."""
+    num_candidates, embedding_dim = parts.exact.candidates.shape
+    return {
+        "name": name,
+        "dataset_sha256": run.dataset.fingerprint,
+        "num_candidates": num_candidates,
+        "embedding_dim": embedding_dim,
+        "default_k": parts.default_k,
+        "max_k": parts.max_k,
+        "metrics": _metrics(run.path),
+    }
+
+
+def _found_by(index: ScannIndex, tuned: Tuned) -> dict[str, Any]:
+    return {
+        "index_recall": tuned.chosen.recall,
+        "index_recall_low": tuned.chosen.recall_low,
+        "index_recall_k": tuned.k,
+        "index_effort": asdict(tuned.chosen.effort),
+        "index_curve": [asdict(measured) for measured in tuned.curve],
+        "index_bytes_per_item": index.bytes_per_item,
+    }
+
+
+def _found_exactly(k: int) -> dict[str, Any]:
+    return {
+        "index_recall": 1.0,
+        "index_recall_low": 1.0,
+        "index_recall_k": k,
+        "index_effort": {},
+        "index_curve": [],
+        "index_bytes_per_item": 0.0,
+    }
 
 
 def _metrics(run_path: Path) -> dict[str, Any]:

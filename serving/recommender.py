@@ -1,9 +1,11 @@
 """The graph of a bundle: raw strings → query tower → index → raw strings."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import tensorflow as tf
 
+from recsys.config import MAX_K
 from recsys.dataset import Dataset
 from recsys.schema import HISTORY, ITEM_ID, USER_ID, Feature
 from recsys.towers import Towers
@@ -12,8 +14,9 @@ from serving.exclusion import search_allowed
 from serving.index import ExactIndex, Index
 from serving.index_quality import Search
 from serving.popularity import RecentPopularity
-from serving.user_states import UserStates
+from serving.user_states import NoUserStates, UserStates
 
+_DEFAULT_K = 100
 _STRINGS = tf.TensorSpec([None], tf.string)
 _STRING_LISTS = tf.TensorSpec([None, None], tf.string)
 _INT = tf.TensorSpec([], tf.int32)
@@ -24,6 +27,37 @@ SIGNATURES = (
 )
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What a bundle and its twin have in common.
+
+    Attributes:
+      towers: trained.
+      dataset: what they were trained on.
+      states: the items of each of its users, if they may be known.
+      popularity: of its items.
+      categories: of its items.
+      exact: brute force over the embeddings of its items.
+    """
+
+    towers: Towers
+    dataset: Dataset
+    states: UserStates | NoUserStates
+    popularity: RecentPopularity
+    categories: Categories
+    exact: ExactIndex
+
+    @property
+    def default_k(self) -> int:
+        """The k of `serving_default`."""
+        return min(_DEFAULT_K, self.exact.num_candidates)
+
+    @property
+    def max_k(self) -> int:
+        """The largest k that is answered."""
+        return min(MAX_K, self.exact.num_candidates)
+
+
 class Recommender(tf.Module):
     """Answers batches of raw strings. The empty string is padding; as a user it is an unknown one.
 
@@ -32,43 +66,25 @@ class Recommender(tf.Module):
     int32 is how many items are there: fewer than `k` only where no more exist.
     """
 
-    def __init__(
-        self,
-        towers: Towers,
-        dataset: Dataset,
-        states: UserStates,
-        popularity: RecentPopularity,
-        categories: Categories,
-        index: Index,
-        exact: ExactIndex,
-        vocabulary_dir: Path,
-        default_k: int,
-        max_k: int,
-    ) -> None:
+    def __init__(self, parts: Parts, index: Index, vocabulary_dir: Path) -> None:
         """Puts the parts together.
 
         Args:
-          towers: trained towers.
-          dataset: what they were trained on.
-          states: the items of each of its users.
-          popularity: of its items.
-          categories: of its items.
-          index: over the embeddings of the catalogue.
-          exact: over the same; it may be the index.
+          parts: what to answer from.
+          index: over the embeddings of the catalogue; it may be the exact one.
           vocabulary_dir: where to write the id lists that the SavedModel takes along as assets.
-          default_k: the k of `serving_default`.
-          max_k: the largest k that is answered.
         """
         super().__init__()
-        self._query_tower = towers.query
-        self._query_inputs = towers.query_inputs
+        dataset = parts.dataset
+        self._query_tower = parts.towers.query
+        self._query_inputs = parts.towers.query_inputs
         self._user_id, self._item_id = dataset.schema.user_id, dataset.schema.item_id
-        self._history_length = towers.history_length
-        self._default_k, self._max_k = default_k, max_k
-        self._states = states
-        self._popularity = popularity
-        self._categories = categories
-        self._index, self._exact = index, exact
+        self._history_length = parts.towers.history_length
+        self._default_k, self._max_k = parts.default_k, parts.max_k
+        self._states = parts.states
+        self._popularity = parts.popularity
+        self._categories = parts.categories
+        self._index, self._exact = index, parts.exact
         self._users = _row_lookup(vocabulary_dir / "users.txt", dataset.users["user"].to_pylist())
         self._items = _row_lookup(vocabulary_dir / "items.txt", dataset.items["item"].to_pylist())
         self._item_names = tf.Variable(dataset.items["item"].to_pylist(), trainable=False)
@@ -95,7 +111,7 @@ class Recommender(tf.Module):
         Args:
           user_id: [batch] string.
           history: [batch, any] string; items the user took, oldest first. A row without any means: as the bundle
-            knows the user. Somebody unknown without any gets what is popular of late.
+            knows the user. Somebody of whom the query tower is told nothing gets what is popular of late.
           exclude: [batch, any] string; further items not to recommend.
           k: scalar int32, 1 … max_k.
 
@@ -156,14 +172,16 @@ class Recommender(tf.Module):
         taken = self._states.items(user_row)
         given = tf.ragged.boolean_mask(history, history != "")
         excluded = tf.concat([taken, self._rows(given), self._rows(exclude)], axis=1)
-        known, asks_by_history = user_row >= 0, given.row_lengths() > 0
+        known, asks_by_history = user_row >= 0, (given.row_lengths() > 0) & (HISTORY in self._query_inputs)
         queries = self._embed(user_id, user_row, given, taken)
         rows, scores = self._search(search, queries, excluded, k, within)
         with tf.control_dependencies([rows]):  # which has refused a k out of range
             popular_rows, popular_scores = self._popularity.best(excluded, tf.identity(k), within)
-        by_model = (known | asks_by_history)[:, tf.newaxis]
+        # Of a known user without any items, a tower that sees histories alone is told nothing.
+        by_user = known if self._user_features else known & (taken.row_lengths() > 0)
+        by_model = (by_user | asks_by_history)[:, tf.newaxis]
         rows, scores = tf.where(by_model, rows, popular_rows), tf.where(by_model, scores, popular_scores)
-        source = tf.where(asks_by_history, "history", tf.where(known, "user", "popularity"))
+        source = tf.where(asks_by_history, "history", tf.where(by_user, "user", "popularity"))
         found = tf.reduce_sum(tf.cast(rows >= 0, tf.int32), axis=1)
         names = self._names(rows)
         return {"item_ids": names, "scores": scores, "num_items": found, "known": known, "source": source}

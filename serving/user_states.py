@@ -26,3 +26,11 @@ class UserStates(tf.Module):
         stop = tf.where(user_row < 0, start, tf.gather(self._starts, known + 1))
         positions = tf.ragged.range(start, stop)
         return tf.gather(self._items, positions)
+
+
+class NoUserStates(tf.Module):
+    """Stands in for `UserStates` where a bundle is to know nothing."""
+
+    def items(self, user_row: tf.Tensor) -> tf.RaggedTensor:
+        """Returns no items, [batch, (0)] int32, for [batch] int64 user rows."""
+        return tf.RaggedTensor.from_row_lengths(tf.zeros([0], tf.int32), tf.zeros_like(user_row))

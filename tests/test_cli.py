@@ -239,6 +239,15 @@ def test_export_takes_other_index_settings(shell: Shell, tiny_run: Run, tmp_path
     assert not (tmp_path / "m").exists()
 
 
+def test_export_refuses_settings_that_it_does_not_use(shell: Shell, tiny_run: Run, tmp_path: Path) -> None:
+    options = ("--set", "train.epochs=3", "--set", "bundle.user_items=perhaps")
+    said = shell.refusal("export", tiny_run.path, "--models", tmp_path / "m", "--name", "tiny", *options)
+    assert said == (
+        "recsys: --set: bundle.user_items: input should be a valid boolean, unable to interpret input, received "
+        "'perhaps'; train: unknown key, remove it or correct its spelling"
+    )
+
+
 def test_a_model_name_that_leaves_its_folder_is_refused(shell: Shell, tiny_run: Run, tmp_path: Path) -> None:
     said = shell.refusal("export", tiny_run.path, "--models", tmp_path / "m", "--name", "../other")
     expected = "expected letters, digits, dots, dashes and underscores, a folder's name"

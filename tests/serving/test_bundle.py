@@ -15,6 +15,7 @@ from serving.bundle import open_bundle, versions
 FILES = [
     "assets/items.txt",
     "assets/users.txt",
+    "assets.extra/candidates.parquet",
     "assets.extra/index_curve.svg",
     "assets.extra/items.parquet",
     "assets.extra/tf_serving_warmup_requests",

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from recsys.interactions import Interactions
-from serving.user_states import UserStates
+from serving.user_states import NoUserStates, UserStates
 
 
 def test_items_are_found_by_user_oldest_first_and_none_for_minus_one() -> None:
@@ -20,3 +20,8 @@ def test_items_are_found_by_user_oldest_first_and_none_for_minus_one() -> None:
     items = UserStates(interactions).items(tf.constant([2, -1, 0, 1], tf.int64))
     assert items.dtype == tf.int32
     assert items.to_list() == [[5, 7, 1], [], [5, 2], []]
+
+
+def test_where_nothing_is_to_be_known_there_are_no_items() -> None:
+    items = NoUserStates().items(tf.constant([2, -1, 0], tf.int64))
+    assert (items.dtype, items.to_list()) == (tf.int32, [[], [], []])
