@@ -7,7 +7,7 @@ from recsys.config import ExperimentConfig
 from recsys.dataset import Dataset
 from recsys.errors import TrainingError
 from recsys.evaluation import TwoTowerScorer, evaluate, require_rankable
-from recsys.interactions import load_interactions
+from recsys.interactions import Interactions
 from recsys.metrics import split_name
 from recsys.queries import make_queries
 from recsys.towers import Towers
@@ -18,10 +18,10 @@ _BATCHES_PER_LOOK = 64
 class ValidationMetric(tf.keras.callbacks.Callback):
     """Adds the validation metric to each epoch's logs, exact over the whole catalogue."""
 
-    def __init__(self, towers: Towers, dataset: Dataset, config: ExperimentConfig) -> None:
+    def __init__(self, towers: Towers, dataset: Dataset, interactions: Interactions, config: ExperimentConfig) -> None:
         """Draws the validation queries, which stay the same for all epochs."""
         super().__init__()
-        queries = make_queries(load_interactions(dataset), "validation", "event")
+        queries = make_queries(interactions, "validation", "event")
         self._queries = queries.sample(config.train.max_validation_queries, config.train.seed)
         self._metric = config.train.validation_metric
         require_rankable(self._queries, split_name(self._metric)[1])

@@ -10,31 +10,48 @@ import tensorflow_recommenders as tfrs
 from recsys.config import FullLossConfig, InBatchLossConfig
 from recsys.dataset import Features
 from recsys.distribution import num_replicas
+from recsys.interactions import Interactions
+from recsys.known_positives import KnownPositives
 from recsys.losses import FullSoftmax, InBatchSoftmax, Negatives
 from recsys.sampling import UniformItems
 from recsys.towers import Towers
 
 
 class Candidates(Protocol):
-    """What queries are compared with. `task` is the loss, `features` what it needs of a batch's candidates."""
+    """What queries are compared with. `task` is the loss, `columns` what it needs of a batch."""
 
     task: tfrs.tasks.Task
-    features: list[str]
+    columns: list[str]
 
     def loss(self, queries: tf.Tensor, inputs: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
-        """Returns this replica's share of the loss, for `item_row`, `weight` and `features` of a row per query."""
+        """Returns this replica's share of the loss, for `columns` with a row per query."""
 
 
 class BatchCandidates(tf.Module):
     """The batch's candidates, each query's own and the others', and some that are drawn from the catalogue."""
 
     def __init__(
-        self, towers: Towers, config: InBatchLossConfig, train_counts: npt.NDArray[np.int64], items: Features
+        self,
+        towers: Towers,
+        config: InBatchLossConfig,
+        train_counts: npt.NDArray[np.int64],
+        items: Features,
+        interactions: Interactions | None,
     ) -> None:
-        """Takes what `recsys.retrieval.RetrievalModel` does."""
+        """Takes what `recsys.retrieval.RetrievalModel` does.
+
+        Raises:
+          ValueError: what users took is masked, and not given.
+        """
         super().__init__()
         self.task = InBatchSoftmax(config.temperature, _loss_metrics())
-        self.features = towers.candidate_inputs
+        self.columns = ["item_row", "weight", *towers.candidate_inputs]
+        self._known_positives: KnownPositives | None = None
+        if config.mask == "known_positives":
+            if interactions is None:
+                raise ValueError("mask = 'known_positives' needs what users took: expected interactions, received None")
+            self._known_positives = KnownPositives(interactions)
+            self.columns.append("user_row")
         self._towers = towers
         self._config = config
         # An item is in a batch position with the probability of its share of train rows.
@@ -49,13 +66,17 @@ class BatchCandidates(tf.Module):
         item_row = inputs["item_row"]
         weight = inputs["weight"]
         batch_size = weight.shape[0] * num_replicas()
+        known_positives = None
+        if self._known_positives is not None:
+            known_positives = self._known_positives.of(inputs["user_row"], weight)
         return self.task(
             queries,
             self._towers.embed_candidate(inputs, training),
             sample_weight=weight,
             candidate_sampling_probability=self._probability(item_row, batch_size),
-            candidate_ids=item_row if self._config.remove_accidental_hits else None,
+            candidate_ids=item_row if self._config.mask != "nothing" else None,
             negatives=self._negatives(batch_size, training) if self._items else None,
+            known_positives=known_positives,
         )
 
     def _negatives(self, batch_size: int, training: bool) -> Negatives:
@@ -78,7 +99,7 @@ class CatalogueCandidates(tf.Module):
         """Takes what `recsys.retrieval.RetrievalModel` does."""
         super().__init__()
         self.task = FullSoftmax(config.temperature, _loss_metrics())
-        self.features: list[str] = []
+        self.columns = ["item_row", "weight"]
         self._towers = towers
         self._items = {name: tf.constant(items[name]) for name in towers.candidate_inputs}
 

@@ -6,6 +6,8 @@ exact, as each row's softmax lies within one chunk (the idea of Dao et al., "Fla
 dimension). Rows of weight 0, as padded sequences have many, are put behind the others, and their chunks left out.
 """
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 # A chunk has about this many logits, 4 MB.
@@ -24,6 +26,7 @@ def cross_entropy(
     query_ids: tf.Tensor,
     candidate_ids: tf.Tensor,
     weight: tf.Tensor,
+    left_out: tf.RaggedTensor | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Computes the weighted cross-entropy of each query's positive against it and all candidates with other ids.
 
@@ -36,6 +39,7 @@ def cross_entropy(
       query_ids: [batch] int32; a candidate with the id of the query is left out, its positive apart.
       candidate_ids: [num_candidates] int32.
       weight: [batch] float32, not negative.
+      left_out: [batch, (num_columns)] int32, further candidates that are left out of a row, its positive apart.
 
     Returns:
       The weighted sum of losses, a scalar, differentiable with respect to `query`, `positive` and `candidates`; and
@@ -46,7 +50,8 @@ def cross_entropy(
     def run(query: tf.Tensor, positive: tf.Tensor, candidates: tf.Tensor):  # type: ignore[no-untyped-def]
         order = tf.argsort(tf.cast(weight == 0, tf.int32), stable=True)
         rows = tuple(tf.gather(row, order) for row in (query, positive, positive_bias, query_ids, weight))
-        *per_row, to_candidates = _loop(rows, candidates, bias, candidate_ids)
+        ordered = None if left_out is None else tf.gather(left_out, order)
+        *per_row, to_candidates = _loop(rows, candidates, bias, candidate_ids, ordered)
         back = tf.math.invert_permutation(order)
         losses, to_query, to_positive = (tf.gather(column, back) for column in per_row)
         losses = tf.where(weight == 0, 0.0, losses)
@@ -59,7 +64,9 @@ def cross_entropy(
     return run(query, positive, candidates)
 
 
-def _loop(rows: _Rows, candidates: tf.Tensor, bias: tf.Tensor, candidate_ids: tf.Tensor) -> _Rows:
+def _loop(
+    rows: _Rows, candidates: tf.Tensor, bias: tf.Tensor, candidate_ids: tf.Tensor, left_out: tf.RaggedTensor | None
+) -> _Rows:
     """Returns losses, and the gradients of their weighted sum to queries, positives and candidates.
 
     Chunks of rows that weigh nothing give zeros; such rows stand last.
@@ -73,10 +80,12 @@ def _loop(rows: _Rows, candidates: tf.Tensor, bias: tf.Tensor, candidate_ids: tf
     num_used = tf.maximum(1, -(-num_weighty // chunk_rows))
     filled = (tf.pad(column, [[0, padding]] + [[0, 0]] * (column.shape.rank - 1)) for column in rows)
     rows = tuple(tf.reshape(column, [num_chunks, chunk_rows, *column.shape[1:]]) for column in filled)
+    pairs_of_chunk = None if left_out is None else _pairs_of_chunks(left_out, chunk_rows)
 
     def body(number: tf.Tensor, total: tf.Tensor, *arrays: tf.TensorArray) -> tuple[tf.Tensor, ...]:
         chunk = tuple(column[number] for column in rows)
-        *per_row, to_candidates = _chunk(chunk, candidates, bias, candidate_ids)
+        pairs = None if pairs_of_chunk is None else pairs_of_chunk(number)
+        *per_row, to_candidates = _chunk(chunk, candidates, bias, candidate_ids, pairs)
         written = (target.write(number, value) for target, value in zip(arrays, per_row, strict=True))
         return number + 1, total + to_candidates, *written
 
@@ -109,12 +118,30 @@ def _chunk_rows(batch_size: int | tf.Tensor, num_candidates: int | tf.Tensor) ->
     return tf.minimum(batch_size, tf.maximum(_SMALLEST_CHUNK_ROWS, _CHUNK_LOGITS // num_candidates))
 
 
-def _chunk(rows: _Rows, candidates: tf.Tensor, bias: tf.Tensor, candidate_ids: tf.Tensor) -> _Rows:
+def _pairs_of_chunks(left_out: tf.RaggedTensor, chunk_rows: int | tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Returns a function from a chunk's number to [num_pairs, 2] int64, a row of the chunk and a column each."""
+    pairs = tf.stack([left_out.value_rowids(), tf.cast(left_out.values, tf.int64)], axis=1)
+    batch_size = tf.cast(left_out.nrows(), tf.int32)
+
+    def of(number: tf.Tensor) -> tf.Tensor:
+        first_row = number * chunk_rows
+        start = left_out.row_splits[first_row]
+        end = left_out.row_splits[tf.minimum(first_row + chunk_rows, batch_size)]
+        return pairs[start:end] - tf.stack([tf.cast(first_row, tf.int64), 0])
+
+    return of
+
+
+def _chunk(
+    rows: _Rows, candidates: tf.Tensor, bias: tf.Tensor, candidate_ids: tf.Tensor, left_out: tf.Tensor | None
+) -> _Rows:
     """Returns a chunk's losses and gradients: [rows], [rows, dim], [rows, dim], [num_candidates, dim]."""
     query, positive, positive_bias, query_ids, weight = rows
     positive_logit = tf.reduce_sum(query * positive, axis=1) + positive_bias
     logits = tf.matmul(query, candidates, transpose_b=True) + bias
     logits = tf.where(query_ids[:, tf.newaxis] == candidate_ids, -float("inf"), logits)
+    if left_out is not None:
+        logits = tf.tensor_scatter_nd_update(logits, left_out, tf.fill(tf.shape(left_out)[:1], -float("inf")))
 
     largest = tf.maximum(tf.reduce_max(logits, axis=1), positive_logit)
     exponential = tf.exp(logits - largest[:, tf.newaxis])

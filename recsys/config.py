@@ -133,13 +133,14 @@ class InBatchLossConfig(Frozen):
         nobody takes is then pushed away as well.
       log_q: subtract the logarithm of each candidate's sampling probability, so that popular items are not punished
         for being negatives more often.
-      remove_accidental_hits: a negative that is the query's own positive gets softmax weight exactly 0.
+      mask: whose softmax weight as a negative is exactly 0. `accidental_hits`: items that are the query's own positive;
+        `known_positives`: all items that the query's user took anywhere in train, too, for a search per such item.
     """
 
     name: Literal["in_batch_softmax"] = "in_batch_softmax"
     temperature: float = Field(default=0.1, gt=0)
     log_q: bool = True
-    remove_accidental_hits: bool = True
+    mask: Literal["nothing", "accidental_hits", "known_positives"] = "accidental_hits"
     uniform_negatives: int = Field(default=0, ge=0)
 
 

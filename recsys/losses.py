@@ -7,6 +7,7 @@ import tensorflow_recommenders as tfrs
 
 from recsys.chunked_softmax import cross_entropy
 from recsys.distribution import first_global_row, gather_across_replicas, sum_across_replicas
+from recsys.known_positives import columns_of
 
 
 class Negatives(NamedTuple):
@@ -31,9 +32,9 @@ class InBatchSoftmax(tfrs.tasks.Retrieval):
         loss_i = -log( exp(s(i, i) - log q_i) / Σ_j exp(s(i, j) - log q_j) )
 
     where j runs over the candidates of all replicas, and over further negatives, except accidental hits (a j ≠ i with
-    the same item as i) and rows of weight 0, and q_j is the probability that item j is at a candidate's position (Yi
-    et al., "Sampling-bias-corrected neural modeling for large corpus item recommendations", RecSys 2019, equation 5).
-    Nothing is clamped, and what is left out has softmax weight exactly 0.
+    the same item as i), other known positives of the query and rows of weight 0, and q_j is the probability that item
+    j is at a candidate's position (Yi et al., "Sampling-bias-corrected neural modeling for large corpus item
+    recommendations", RecSys 2019, equation 5). Nothing is clamped, and what is left out has softmax weight exactly 0.
 
     The matrix of logits is never held as a whole (`recsys.chunked_softmax`).
 
@@ -53,6 +54,7 @@ class InBatchSoftmax(tfrs.tasks.Retrieval):
         candidate_sampling_probability: tf.Tensor | None = None,
         candidate_ids: tf.Tensor | None = None,
         negatives: Negatives | None = None,
+        known_positives: tf.RaggedTensor | None = None,
     ) -> tf.Tensor:
         """Computes this replica's share of the loss.
 
@@ -63,6 +65,7 @@ class InBatchSoftmax(tfrs.tasks.Retrieval):
           candidate_sampling_probability: [batch] float32 q; None corrects nothing.
           candidate_ids: [batch] int32 that tell items apart; None keeps accidental hits.
           negatives: further candidates of this replica's queries.
+          known_positives: [batch, (num_items)] int32, items as in `candidate_ids` that are no negatives of a query.
 
         Returns:
           Scalar float32. Its sum over replicas is the weighted mean over the global batch.
@@ -96,6 +99,7 @@ class InBatchSoftmax(tfrs.tasks.Retrieval):
             query_ids=query_ids,
             candidate_ids=all_ids,
             weight=_share_of_global_batch(sample_weight),
+            left_out=None if known_positives is None else columns_of(known_positives, all_ids),
         )
         for metric in self._loss_metrics:
             metric.update_state(losses, sample_weight=sample_weight)

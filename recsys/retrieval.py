@@ -10,6 +10,7 @@ import tensorflow_recommenders as tfrs
 from recsys.candidates import BatchCandidates, Candidates, CatalogueCandidates
 from recsys.config import FullLossConfig, LossConfig
 from recsys.dataset import Features
+from recsys.interactions import Interactions
 from recsys.towers import NO_FEATURES, Towers
 
 Examples = Literal["interactions", "sequences"]
@@ -28,6 +29,7 @@ class RetrievalModel(tfrs.Model):
         train_counts: npt.NDArray[np.int64],
         items: Features = NO_FEATURES,
         examples: Examples = "interactions",
+        interactions: Interactions | None = None,
     ) -> None:
         """Puts the parts together.
 
@@ -38,6 +40,7 @@ class RetrievalModel(tfrs.Model):
             in-batch loss are proportional.
           items: the catalogue's features: the candidates of a full softmax, and what negatives are drawn from.
           examples: whether batches hold interactions, or sequences with a query at every position.
+          interactions: of the dataset, for a loss that masks known positives.
         """
         super().__init__()
         self.query_tower = towers.query
@@ -47,7 +50,7 @@ class RetrievalModel(tfrs.Model):
         if isinstance(config, FullLossConfig):
             self._candidates: Candidates = CatalogueCandidates(towers, config, items)
         else:
-            self._candidates = BatchCandidates(towers, config, train_counts, items)
+            self._candidates = BatchCandidates(towers, config, train_counts, items, interactions)
         self.task = self._candidates.task
 
     @property
@@ -58,16 +61,14 @@ class RetrievalModel(tfrs.Model):
 
     @property
     def features(self) -> set[str]:
-        """The features that a batch must hold."""
-        return {*self._towers.query_inputs, *self._candidates.features}
+        """The features and columns that a batch must hold."""
+        return {*self._towers.query_inputs, *self._candidates.columns}
 
     def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Returns this replica's share of the batch's loss, a scalar float32."""
         queries = self._embed_queries(inputs, training)
-        # Every position of a sequence is an example.
-        positions = queries.shape.rank - 1
-        inputs = {name: _flat(inputs[name], positions) for name in ("item_row", "weight", *self._candidates.features)}
-        return self._candidates.loss(_flat(queries, positions), inputs, training)
+        per_query = {name: _per_query(inputs[name], queries) for name in self._candidates.columns}
+        return self._candidates.loss(tf.reshape(queries, [-1, queries.shape[-1]]), per_query, training)
 
     def train_step(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """One optimizer step. Gradients are summed over replicas, as their shares of the loss are."""
@@ -78,6 +79,10 @@ class RetrievalModel(tfrs.Model):
         return {metric.name: metric.result() for metric in self.metrics}
 
 
-def _flat(tensor: tf.Tensor, num_axes: int) -> tf.Tensor:
-    """Joins the first axes: [batch, length, …] → [batch · length, …] for two."""
-    return tensor if num_axes == 1 else tf.reshape(tensor, [-1, *tensor.shape[num_axes:]])
+def _per_query(column: tf.Tensor, queries: tf.Tensor) -> tf.Tensor:
+    """Gives each query a row: [batch, …] as it is, or [batch · length, …] where queries are [batch, length, …]."""
+    if queries.shape.rank == 2:
+        return column
+    if column.shape.rank == 1:
+        return tf.repeat(column, queries.shape[1])
+    return tf.reshape(column, [-1, *column.shape[2:]])

@@ -12,6 +12,7 @@ from recsys.dataset import Dataset
 from recsys.distribution import device_names, make_strategy
 from recsys.errors import ConfigError
 from recsys.input_pipeline import Feed, training_feed
+from recsys.interactions import load_interactions
 from recsys.optimizers import make_optimizer
 from recsys.progress import TrainingProgress
 from recsys.retrieval import RetrievalModel
@@ -50,9 +51,12 @@ def train(
     strategy = make_strategy(runtime)
     tf.keras.utils.set_random_seed(config.train.seed)
     tf.config.experimental.enable_op_determinism()
+    interactions = load_interactions(dataset)
     with strategy.scope():
         towers = build_towers(dataset.schema, config.model, dataset.item_features)
-        model = RetrievalModel(towers, config.loss, dataset.train_counts, dataset.item_features, config.train.examples)
+        model = RetrievalModel(
+            towers, config.loss, dataset.train_counts, dataset.item_features, config.train.examples, interactions
+        )
     monitored = f"val_{config.train.validation_metric}"
     feed = _feed(strategy, dataset, config.train, towers, model.features)
     with strategy.scope():
@@ -63,7 +67,7 @@ def train(
     checkpoints = Checkpoints(out, model, optimizer, monitored, config.train.patience)
     callbacks = [
         RequireFiniteLoss(),
-        ValidationMetric(towers, dataset, config),
+        ValidationMetric(towers, dataset, interactions, config),
         TrainingProgress(config.train.epochs),
         scalars_and_profile(logs, runtime, feed.steps_per_epoch),
         checkpoints,

@@ -30,9 +30,11 @@ def inputs() -> Arrays:
     }
 
 
-def oracle(a: Arrays) -> list[npt.NDArray[np.float64]]:
+def oracle(a: Arrays, left_out: npt.NDArray[np.bool_] | None = None) -> list[npt.NDArray[np.float64]]:
     """The loss, each row's, and the gradients to query, positive and candidates."""
     logits = a["query"] @ a["candidates"].T + a["bias"]
+    if left_out is not None:
+        logits[left_out] = -np.inf
     logits[a["query_ids"][:, None] == a["candidate_ids"]] = -np.inf
     positive = (a["query"] * a["positive"]).sum(axis=1) + a["positive_bias"]
     total = np.exp(logits).sum(axis=1) + np.exp(positive)
@@ -73,6 +75,28 @@ def test_several_chunks_equal_one_softmax(jit_compile: bool) -> None:
     tensors = [tf.constant(a, tf.int32 if name.endswith("ids") else tf.float32) for name, a in arrays.items()]
     for found, expected in zip(traced(jit_compile)(*tensors), oracle(arrays), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_columns_that_are_left_out_of_rows_have_no_weight() -> None:
+    """Many, few and no columns of a row, in every chunk; all columns of one."""
+    arrays = inputs()
+    rng = np.random.default_rng(1)
+    left_out = rng.uniform(size=(BATCH, NUM_CANDIDATES)) < np.where(rng.uniform(size=(BATCH, 1)) < 0.5, 0.1, 0)
+    left_out[700] = True
+    columns = tf.RaggedTensor.from_row_lengths(np.nonzero(left_out)[1].astype(np.int32), left_out.sum(axis=1))
+    tensors = {name: tf.constant(a, tf.int32 if name.endswith("ids") else tf.float32) for name, a in arrays.items()}
+    learned = [tensors[name] for name in ("query", "positive", "candidates")]
+
+    @tf.function
+    def run() -> tuple[tf.Tensor, ...]:
+        with tf.GradientTape() as tape:
+            tape.watch(learned)
+            loss, losses = cross_entropy(**tensors, left_out=columns)
+        return loss, losses, *tape.gradient(loss, learned)
+
+    for found, expected in zip(run(), oracle(arrays, left_out), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert abs(oracle(arrays)[0] - oracle(arrays, left_out)[0]) > 1
 
 
 def test_no_tensor_has_a_row_per_query_and_a_column_per_candidate() -> None:

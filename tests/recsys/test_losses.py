@@ -21,23 +21,24 @@ def embeddings() -> tuple[Floats, Floats]:
     return rng.normal(size=(BATCH, DIM)), rng.normal(size=(BATCH, DIM))
 
 
-def softmax_oracle(log_q: bool, remove: bool, weights: Floats) -> tuple[float, Floats, Floats]:
-    """Loss and gradients with respect to queries and candidates, one query at a time."""
-    query, candidate = embeddings()
-    loss, query_gradient, candidate_gradient = 0.0, np.zeros_like(query), np.zeros_like(candidate)
+def softmax_oracle(
+    columns: Floats, kept: npt.NDArray[np.bool_], q: Floats | None = None, weights: npt.NDArray[np.float32] = WEIGHTS
+) -> tuple[float, Floats, Floats]:
+    """Loss and gradients with respect to queries and columns, one query at a time; column i is query i's positive."""
+    query, _ = embeddings()
+    loss, to_query, to_columns = 0.0, np.zeros_like(query), np.zeros_like(columns)
     for i in range(BATCH):
-        logits = query[i] @ candidate.T / TEMPERATURE
-        if log_q:
-            logits -= np.log(PROBABILITIES.astype(np.float64))
-        kept = np.array([j == i or (weights[j] > 0 and not (remove and IDS[j] == IDS[i])) for j in range(BATCH)])
-        exponentials = np.where(kept, np.exp(logits - logits[kept].max()), 0)
+        logits = columns @ query[i] / TEMPERATURE - (0 if q is None else np.log(q))
+        chosen = kept[i].copy()
+        chosen[i] = True
+        exponentials = np.where(chosen, np.exp(logits - logits[chosen].max()), 0)
         p = exponentials / exponentials.sum()
-        share = weights[i] / weights.sum()
+        share = float(weights[i]) / float(weights.sum())
         loss += share * -np.log(p[i])
-        residual = (p - (np.arange(BATCH) == i)) * share / TEMPERATURE
-        query_gradient[i] = residual @ candidate
-        candidate_gradient += np.outer(residual, query[i])
-    return loss, query_gradient, candidate_gradient
+        residual = (p - (np.arange(len(p)) == i)) * share / TEMPERATURE
+        to_query[i] = residual @ columns
+        to_columns += np.outer(residual, query[i])
+    return loss, to_query, to_columns
 
 
 @pytest.mark.parametrize("log_q", [False, True])
@@ -55,20 +56,25 @@ def test_loss_and_gradients_match_numpy(log_q: bool, remove: bool, weights: npt.
             candidate_ids=tf.constant(IDS) if remove else None,
         )
     gradients = tape.gradient(loss, [query, candidate])
-    expected = softmax_oracle(log_q, remove, weights.astype(np.float64))
+    kept = (weights > 0) & ~(remove & (IDS[:, None] == IDS))
+    q = PROBABILITIES.astype(np.float64) if log_q else None
+    expected = softmax_oracle(embeddings()[1], kept, q, weights)
     np.testing.assert_allclose(loss, expected[0], rtol=1e-5)
     np.testing.assert_allclose(gradients[0], expected[1], atol=1e-5)
     np.testing.assert_allclose(gradients[1], expected[2], atol=1e-5)
 
 
-@pytest.mark.parametrize("log_q", [False, True])
-@pytest.mark.parametrize("remove", [False, True])
-def test_further_negatives_join_the_softmax(log_q: bool, remove: bool) -> None:
+MORE = np.random.default_rng(2).normal(size=(3, DIM))
+MORE_IDS, MORE_PROBABILITIES = np.array([3, 9, 5], np.int32), np.array([0.2, 0.01, 0.4], np.float32)
+EVERYTHING, ALL_IDS = np.concatenate([embeddings()[1], MORE]), np.concatenate([IDS, MORE_IDS])
+ALL_PROBABILITIES = np.concatenate([PROBABILITIES, MORE_PROBABILITIES])
+
+
+def loss_with_negatives(
+    log_q: bool, remove: bool, known_positives: tf.RaggedTensor | None = None
+) -> tuple[tf.Tensor, list[tf.Tensor]]:
     """Loss and gradients of each query against the batch and three more, one of which is its item."""
-    query, candidate = embeddings()
-    more = np.random.default_rng(2).normal(size=(3, DIM))
-    more_ids, more_q = np.array([3, 9, 5]), np.array([0.2, 0.01, 0.4])
-    embedded = [tf.constant(e, tf.float32) for e in (query, candidate, more)]
+    embedded = [tf.constant(e, tf.float32) for e in (*embeddings(), MORE)]
     with tf.GradientTape() as tape:
         tape.watch(embedded)
         loss = InBatchSoftmax(TEMPERATURE)(
@@ -77,27 +83,36 @@ def test_further_negatives_join_the_softmax(log_q: bool, remove: bool) -> None:
             sample_weight=tf.constant(WEIGHTS),
             candidate_sampling_probability=tf.constant(PROBABILITIES) if log_q else None,
             candidate_ids=tf.constant(IDS) if remove else None,
-            negatives=Negatives(
-                embedded[2], tf.constant(more_q, tf.float32) if log_q else None, tf.constant(more_ids, tf.int32)
-            ),
+            negatives=Negatives(embedded[2], tf.constant(MORE_PROBABILITIES) if log_q else None, tf.constant(MORE_IDS)),
+            known_positives=known_positives,
         )
-    gradients = tape.gradient(loss, embedded)
-    everything, all_ids = np.concatenate([candidate, more]), np.concatenate([IDS, more_ids])
-    q = np.concatenate([PROBABILITIES.astype(np.float64), more_q])
-    expected, to_query, to_all = 0.0, np.zeros_like(query), np.zeros_like(everything)
-    for i in range(BATCH):
-        logits = everything @ query[i] / TEMPERATURE - (np.log(q) if log_q else 0)
-        kept = np.concatenate([WEIGHTS > 0, [True] * 3]) & ~(remove & (all_ids == IDS[i]))
-        kept[i] = True
-        p = np.where(kept, np.exp(logits), 0) / np.exp(logits[kept]).sum()
-        share = WEIGHTS[i] / WEIGHTS.sum()
-        expected -= share * np.log(p[i])
-        residual = (p - (np.arange(len(p)) == i)) * share / TEMPERATURE
-        to_query[i] = residual @ everything
-        to_all += np.outer(residual, query[i])
-    np.testing.assert_allclose(loss, expected, rtol=1e-5)
-    for found, wanted in zip(gradients, (to_query, to_all[:BATCH], to_all[BATCH:]), strict=True):
-        np.testing.assert_allclose(found, wanted, atol=1e-5)
+    return loss, tape.gradient(loss, embedded)
+
+
+def require_equal(found: tuple[tf.Tensor, list[tf.Tensor]], expected: tuple[float, Floats, Floats]) -> None:
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
+    wanted = (expected[1], expected[2][:BATCH], expected[2][BATCH:])
+    for gradient, oracle in zip(found[1], wanted, strict=True):
+        np.testing.assert_allclose(gradient, oracle, atol=1e-5)
+
+
+@pytest.mark.parametrize("log_q", [False, True])
+@pytest.mark.parametrize("remove", [False, True])
+def test_further_negatives_join_the_softmax(log_q: bool, remove: bool) -> None:
+    kept = np.concatenate([WEIGHTS > 0, [True] * 3]) & ~(remove & (IDS[:, None] == ALL_IDS))
+    q = ALL_PROBABILITIES.astype(np.float64) if log_q else None
+    require_equal(loss_with_negatives(log_q, remove), softmax_oracle(EVERYTHING, kept, q))
+
+
+def test_known_positives_have_softmax_weight_exactly_zero() -> None:
+    """Items of the batch, some of which stand there twice, a drawn one, one that is not there, and none at all."""
+    known = [[1, 5], [], [3, 9, 7], [2, 3], [5], [9, 1, 2]]
+    kept = np.concatenate([WEIGHTS > 0, [True] * 3]) & (IDS[:, None] != ALL_IDS)
+    for row, items in enumerate(known):
+        kept[row] &= ~np.isin(ALL_IDS, items)
+    found = loss_with_negatives(True, True, tf.ragged.constant(known, dtype=tf.int32))
+    require_equal(found, softmax_oracle(EVERYTHING, kept, ALL_PROBABILITIES.astype(np.float64)))
+    assert abs(float(found[0]) - float(loss_with_negatives(True, True)[0])) > 0.01
 
 
 def test_plain_options_equal_the_stock_task() -> None:

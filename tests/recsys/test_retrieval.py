@@ -13,6 +13,7 @@ from recsys.config import FullLossConfig, InBatchLossConfig, LossConfig, ModelCo
 from recsys.dataset import Dataset
 from recsys.distribution import make_strategy
 from recsys.input_pipeline import training_batches
+from recsys.interactions import load_interactions
 from recsys.retrieval import RetrievalModel
 from recsys.sequence_pipeline import training_sequences
 from recsys.towers import build_towers
@@ -50,13 +51,26 @@ def batches(tiny_dataset: Dataset) -> list[Batch]:
 
 def fresh_model(dataset: Dataset, learning_rate: float, **loss: Any) -> RetrievalModel:
     tf.keras.utils.set_random_seed(1)
-    model = RetrievalModel(build_towers(dataset.schema, MODEL), InBatchLossConfig(**loss), dataset.train_counts)
+    towers = build_towers(dataset.schema, MODEL)
+    interactions = load_interactions(dataset)
+    model = RetrievalModel(towers, InBatchLossConfig(**loss), dataset.train_counts, interactions=interactions)
     model.compile(optimizer=tf.keras.optimizers.Adagrad(learning_rate))
     return model
 
 
-def numpy_losses(model: RetrievalModel, batch: Batch, counts: npt.NDArray[np.int64], config: InBatchLossConfig) -> Any:
+def taken_by(dataset: Dataset) -> list[set[int]]:
+    """Each user's train items."""
+    taken: list[set[int]] = [set() for _ in range(dataset.users.num_rows)]
+    interactions = load_interactions(dataset)
+    for user, item, split in zip(interactions.user_row, interactions.item_row, interactions.split, strict=True):
+        if split == 0:
+            taken[user].add(int(item))
+    return taken
+
+
+def numpy_losses(model: RetrievalModel, batch: Batch, dataset: Dataset, config: InBatchLossConfig) -> Any:
     """Each row's loss, written as a loop."""
+    counts, taken = dataset.train_counts, taken_by(dataset)
     query = model.query_tower({name: batch[name] for name in model.query_tower.input}).numpy().astype(np.float64)
     inputs = {name: batch[name] for name in model.candidate_tower.input}
     candidate = model.candidate_tower(inputs).numpy().astype(np.float64)
@@ -67,8 +81,10 @@ def numpy_losses(model: RetrievalModel, batch: Batch, counts: npt.NDArray[np.int
         if config.log_q:
             logits -= np.log(counts[item] / counts.sum())
         kept = weight > 0
-        if config.remove_accidental_hits:
+        if config.mask == "accidental_hits":
             kept &= item != item[i]
+        if config.mask == "known_positives":
+            kept &= ~np.isin(item, list(taken[batch["user_row"][i]]))
         kept[i] = True
         losses[i] = np.log(np.exp(logits[kept]).sum()) - logits[i]
     return losses
@@ -121,14 +137,14 @@ def loss_and_gradients(strategy: Any, model: RetrievalModel, batch: Batch) -> tu
 
 
 @pytest.mark.parametrize("log_q", [True, False])
-@pytest.mark.parametrize("remove", [True, False])
+@pytest.mark.parametrize("mask", ["nothing", "accidental_hits", "known_positives"])
 def test_the_loss_is_the_weighted_mean_of_numpy_s(
-    tiny_dataset: Dataset, batches: list[Batch], log_q: bool, remove: bool
+    tiny_dataset: Dataset, batches: list[Batch], log_q: bool, mask: str
 ) -> None:
-    options = {"temperature": 0.2, "log_q": log_q, "remove_accidental_hits": remove}
+    options = {"temperature": 0.2, "log_q": log_q, "mask": mask}
     model = fresh_model(tiny_dataset, 0.1, **options)
     for batch in (batches[0], batches[-1]):
-        losses = numpy_losses(model, batch, tiny_dataset.train_counts, InBatchLossConfig(**options))
+        losses = numpy_losses(model, batch, tiny_dataset, InBatchLossConfig(**options))
         loss = model.compute_loss({name: tf.constant(column) for name, column in batch.items()})
         np.testing.assert_allclose(loss, np.average(losses, weights=batch["weight"]), rtol=1e-5)
 
@@ -178,8 +194,7 @@ def test_the_reported_loss_is_the_mean_over_examples(tiny_dataset: Dataset, batc
     epoch = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
     model = fresh_model(tiny_dataset, 1e-12)
     history = model.fit(tf.data.Dataset.from_tensor_slices(epoch).batch(BATCH, drop_remainder=True), verbose=0)
-    counts = tiny_dataset.train_counts
-    per_batch = [numpy_losses(model, batch, counts, InBatchLossConfig()) for batch in batches]
+    per_batch = [numpy_losses(model, batch, tiny_dataset, InBatchLossConfig()) for batch in batches]
     expected = np.average(np.concatenate(per_batch), weights=epoch["weight"])
     mean_of_means = np.mean([np.average(v, weights=b["weight"]) for v, b in zip(per_batch, batches, strict=True)])
     assert abs(expected - mean_of_means) > 1e-3
@@ -217,29 +232,44 @@ def sequences(tiny_dataset: Dataset) -> list[Batch]:
 def sequence_model(dataset: Dataset, loss: LossConfig) -> RetrievalModel:
     tf.keras.utils.set_random_seed(1)
     towers = build_towers(dataset.schema, SEQUENCE_MODEL, dataset.item_features)
-    return RetrievalModel(towers, loss, dataset.train_counts, dataset.item_features, "sequences")
+    interactions = load_interactions(dataset)
+    return RetrievalModel(towers, loss, dataset.train_counts, dataset.item_features, "sequences", interactions)
 
 
-def test_the_full_softmax_over_sequences_is_numpy_s(tiny_dataset: Dataset, sequences: list[Batch]) -> None:
-    """Each position's query is asked for on its own, as a history that ends there, against every item."""
-    model = sequence_model(tiny_dataset, FullLossConfig(temperature=0.7))
+KNOWN_MASKED = InBatchLossConfig(temperature=0.7, mask="known_positives")
+
+
+@pytest.mark.parametrize("config", [FullLossConfig(temperature=0.7), KNOWN_MASKED])
+def test_the_softmax_over_sequences_is_numpy_s(
+    tiny_dataset: Dataset, sequences: list[Batch], config: LossConfig
+) -> None:
+    """Each position's query is asked for on its own, as a history that ends there: against every item, or those of all
+    positions that the user did not take.
+    """
+    model = sequence_model(tiny_dataset, config)
     catalogue = {name: tiny_dataset.item_features[name] for name in model.candidate_tower.input}
     candidates = model.candidate_tower(catalogue).numpy().astype(np.float64)
     batch = {name: column[:6] for name, column in sequences[0].items()}
+    everywhere = np.argwhere(batch["weight"] > 0)
+    in_batch, taken = batch["item_row"][tuple(everywhere.T)], taken_by(tiny_dataset)
     losses, weights = [], []
-    for row, position in np.argwhere(batch["weight"] > 0):
+    for row, position in everywhere:
         history = np.where(np.arange(batch["history"].shape[1]) <= position, batch["history"][row], 0)
         features = {"history": history[None], "user_id": batch["user_id"][row : row + 1]}
         query = model.query_tower({name: features[name] for name in model.query_tower.input}).numpy()[0]
         logits = candidates @ query.astype(np.float64) / 0.7
-        losses.append(np.log(np.exp(logits).sum()) - logits[batch["item_row"][row, position]])
+        rows, item = np.arange(len(logits)), batch["item_row"][row, position]
+        if config is KNOWN_MASKED:
+            logits -= np.log(np.maximum(tiny_dataset.train_counts, 1e-9) / tiny_dataset.train_counts.sum())
+            rows = np.append(in_batch[~np.isin(in_batch, list(taken[batch["user_row"][row]]))], item)
+        losses.append(np.log(np.exp(logits[rows]).sum()) - logits[item])
         weights.append(batch["weight"][row, position])
     loss = model.compute_loss({name: tf.constant(column) for name, column in batch.items()})
     assert len(losses) > 30
     np.testing.assert_allclose(loss, np.average(losses, weights=weights), rtol=1e-5)
 
 
-@pytest.mark.parametrize(("loss", "number"), [(FullLossConfig(), 0), (FullLossConfig(), -1), (InBatchLossConfig(), 0)])
+@pytest.mark.parametrize(("loss", "number"), [(FullLossConfig(), 0), (FullLossConfig(), -1), (KNOWN_MASKED, 0)])
 def test_two_replicas_have_the_loss_and_gradients_of_one_on_sequences(
     tiny_dataset: Dataset, sequences: list[Batch], loss: LossConfig, number: int
 ) -> None:
