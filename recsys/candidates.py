@@ -44,7 +44,7 @@ class BatchCandidates(tf.Module):
           ValueError: what users took is masked, and not given.
         """
         super().__init__()
-        self.task = InBatchSoftmax(config.temperature, _loss_metrics())
+        self.task = InBatchSoftmax(config.temperature, _loss_metrics(), config.learn_temperature)
         self.columns = ["item_row", "weight", *towers.candidate_inputs]
         self._known_positives: KnownPositives | None = None
         if config.mask == "known_positives":
@@ -98,7 +98,7 @@ class CatalogueCandidates(tf.Module):
     def __init__(self, towers: Towers, config: FullLossConfig, items: Features) -> None:
         """Takes what `recsys.retrieval.RetrievalModel` does."""
         super().__init__()
-        self.task = FullSoftmax(config.temperature, _loss_metrics())
+        self.task = FullSoftmax(config.temperature, _loss_metrics(), config.learn_temperature)
         self.columns = ["item_row", "weight"]
         self._towers = towers
         self._items = {name: tf.constant(items[name]) for name in towers.candidate_inputs}

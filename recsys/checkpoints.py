@@ -43,6 +43,7 @@ class Checkpoints(tf.keras.callbacks.Callback):
         self._everything = tf.train.Checkpoint(
             query=model.query_tower,
             candidate=model.candidate_tower,
+            loss=model.loss_state,
             optimizer=optimizer,
             generators=model.random_generators,
         )

@@ -128,6 +128,7 @@ class InBatchLossConfig(Frozen):
 
     Attributes:
       temperature: scores are divided by it.
+      learn_temperature: whether it is learned, beginning there.
       uniform_negatives: so many items, each as likely as any other, are further candidates at each step of a replica
         (Yang et al., "Mixed negative sampling for learning two-tower neural networks in recommendations", 2020): what
         nobody takes is then pushed away as well.
@@ -139,6 +140,7 @@ class InBatchLossConfig(Frozen):
 
     name: Literal["in_batch_softmax"] = "in_batch_softmax"
     temperature: float = Field(default=0.1, gt=0)
+    learn_temperature: bool = False
     log_q: bool = True
     mask: Literal["nothing", "accidental_hits", "known_positives"] = "accidental_hits"
     uniform_negatives: int = Field(default=0, ge=0)
@@ -149,10 +151,12 @@ class FullLossConfig(Frozen):
 
     Attributes:
       temperature: scores are divided by it.
+      learn_temperature: whether it is learned, beginning there.
     """
 
     name: Literal["full_softmax"] = "full_softmax"
     temperature: float = Field(default=0.1, gt=0)
+    learn_temperature: bool = False
 
 
 def _named(default: str) -> Discriminator:

@@ -1,5 +1,6 @@
 """The softmax over in-batch and sampled candidates, and over the whole catalogue."""
 
+import math
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -24,6 +25,32 @@ class Negatives(NamedTuple):
     ids: tf.Tensor
 
 
+class Temperature(tf.keras.layers.Layer):
+    """Divides queries by a temperature, which stays as it is given, or is learned from there on.
+
+    Learned is its logarithm: it stays above 0, and a step changes it by a share of itself. Its mean over an epoch is a
+    metric then.
+    """
+
+    def __init__(self, initial: float, learned: bool) -> None:
+        """Takes the temperature, above 0, and whether it is learned."""
+        super().__init__(name="temperature")
+        self._initial = initial
+        self._logarithm = None
+        if learned:
+            start = tf.keras.initializers.Constant(math.log(initial))
+            self._logarithm = self.add_weight(name="logarithm", shape=(), initializer=start)
+            self._mean = tf.keras.metrics.Mean(name="temperature")
+
+    def call(self, queries: tf.Tensor) -> tf.Tensor:
+        """Returns the queries, divided."""
+        if self._logarithm is None:
+            return queries / self._initial
+        temperature = tf.exp(self._logarithm)
+        self._mean.update_state(temperature)
+        return queries / temperature
+
+
 class InBatchSoftmax(tfrs.tasks.Retrieval):
     """Cross-entropy of each query's own candidate against all candidates of the global batch.
 
@@ -42,9 +69,15 @@ class InBatchSoftmax(tfrs.tasks.Retrieval):
     instead of a sum, exact masks, no floor under q, and `loss_metrics` that receive the loss of each example.
     """
 
-    def __init__(self, temperature: float, loss_metrics: list[tf.keras.metrics.Metric] | None = None) -> None:
-        """Takes the temperature, and Keras metrics that summarize the examples' losses."""
-        super().__init__(temperature=temperature, loss_metrics=loss_metrics, name="in_batch_softmax")
+    def __init__(
+        self,
+        temperature: float,
+        loss_metrics: list[tf.keras.metrics.Metric] | None = None,
+        learn_temperature: bool = False,
+    ) -> None:
+        """Takes the temperature, Keras metrics of the examples' losses, and whether the temperature is learned."""
+        super().__init__(loss_metrics=loss_metrics, name="in_batch_softmax")
+        self.temperature = Temperature(temperature, learn_temperature)
 
     def call(
         self,
@@ -91,7 +124,7 @@ class InBatchSoftmax(tfrs.tasks.Retrieval):
             all_ids = tf.concat([all_ids, -1 - negatives.ids if candidate_ids is None else negatives.ids], axis=0)
 
         loss, losses = cross_entropy(
-            query_embeddings / self._temperature,
+            self.temperature(query_embeddings),
             candidate_embeddings,
             candidates,
             positive_bias=correction,
@@ -117,10 +150,15 @@ class FullSoftmax(tf.keras.layers.Layer, tfrs.tasks.Task):
     cost next to nothing (`recsys.chunked_softmax`).
     """
 
-    def __init__(self, temperature: float, loss_metrics: list[tf.keras.metrics.Metric] | None = None) -> None:
-        """Takes the temperature, and Keras metrics that summarize the examples' losses."""
+    def __init__(
+        self,
+        temperature: float,
+        loss_metrics: list[tf.keras.metrics.Metric] | None = None,
+        learn_temperature: bool = False,
+    ) -> None:
+        """Takes what `InBatchSoftmax` does."""
         super().__init__(name="full_softmax")
-        self._temperature = temperature
+        self.temperature = Temperature(temperature, learn_temperature)
         self._loss_metrics = [] if loss_metrics is None else loss_metrics
 
     def call(
@@ -142,7 +180,7 @@ class FullSoftmax(tf.keras.layers.Layer, tfrs.tasks.Task):
           Scalar float32. Its sum over replicas is the weighted mean over the global batch.
         """
         loss, losses = cross_entropy(
-            query_embeddings / self._temperature,
+            self.temperature(query_embeddings),
             tf.gather(catalogue_embeddings, item_row),
             catalogue_embeddings,
             positive_bias=tf.zeros_like(sample_weight),

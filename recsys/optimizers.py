@@ -19,7 +19,8 @@ class RowSparseAdam(tf.keras.optimizers.Adam):
     in a batch, from several replicas too, are added up to one first. Dense gradients take the stock step.
 
     Weight decay is decoupled (Loshchilov & Hutter, "Decoupled weight decay regularization", ICLR 2019): a weight loses
-    the share η · `decay` of itself at each of its steps, which for a row of a table are the steps of that row.
+    the share η · `decay` of itself at each of its steps, which for a row of a table are the steps of that row. A scalar
+    loses nothing: a learned temperature is not to tend to 1.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class RowSparseAdam(tf.keras.optimizers.Adam):
         if isinstance(gradient, tf.IndexedSlices):
             self._update_rows(gradient.values, gradient.indices, variable)
             return
-        if self._decay:
+        if self._decay and variable.shape.rank:
             variable.assign_sub(self._lost(variable))
         super().update_step(gradient, variable)
 

@@ -19,7 +19,7 @@ Examples = Literal["interactions", "sequences"]
 class RetrievalModel(tfrs.Model):
     """Learns both towers from batches of `recsys.input_pipeline` or `recsys.sequence_pipeline`.
 
-    `fit` reports `loss`: the example-weighted mean over the epoch.
+    `fit` reports `loss`: the example-weighted mean over the epoch; and the mean `temperature` where it is learned.
     """
 
     def __init__(
@@ -58,6 +58,11 @@ class RetrievalModel(tfrs.Model):
         """What dropout and sampling draw from. Keras leaves these out of checkpoints."""
         random = (layer for layer in self.submodules if isinstance(layer, tf.keras.__internal__.layers.BaseRandomLayer))
         return [layer._random_generator._generator for layer in random]
+
+    @property
+    def loss_state(self) -> list[tf.Variable]:
+        """What the loss learns beside the towers."""
+        return list(self.task.trainable_weights)
 
     @property
     def features(self) -> set[str]:

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
-from recsys.losses import InBatchSoftmax, Negatives
+from recsys.losses import FullSoftmax, InBatchSoftmax, Negatives
 
 BATCH, DIM, TEMPERATURE = 6, 4, 0.5
 IDS = np.array([3, 1, 3, 2, 5, 1], np.int32)
@@ -22,20 +22,24 @@ def embeddings() -> tuple[Floats, Floats]:
 
 
 def softmax_oracle(
-    columns: Floats, kept: npt.NDArray[np.bool_], q: Floats | None = None, weights: npt.NDArray[np.float32] = WEIGHTS
+    columns: Floats,
+    kept: npt.NDArray[np.bool_],
+    q: Floats | None = None,
+    weights: npt.NDArray[np.float32] = WEIGHTS,
+    temperature: float = TEMPERATURE,
 ) -> tuple[float, Floats, Floats]:
     """Loss and gradients with respect to queries and columns, one query at a time; column i is query i's positive."""
     query, _ = embeddings()
     loss, to_query, to_columns = 0.0, np.zeros_like(query), np.zeros_like(columns)
     for i in range(BATCH):
-        logits = columns @ query[i] / TEMPERATURE - (0 if q is None else np.log(q))
+        logits = columns @ query[i] / temperature - (0 if q is None else np.log(q))
         chosen = kept[i].copy()
         chosen[i] = True
         exponentials = np.where(chosen, np.exp(logits - logits[chosen].max()), 0)
         p = exponentials / exponentials.sum()
         share = float(weights[i]) / float(weights.sum())
         loss += share * -np.log(p[i])
-        residual = (p - (np.arange(len(p)) == i)) * share / TEMPERATURE
+        residual = (p - (np.arange(len(p)) == i)) * share / temperature
         to_query[i] = residual @ columns
         to_columns += np.outer(residual, query[i])
     return loss, to_query, to_columns
@@ -121,6 +125,30 @@ def test_plain_options_equal_the_stock_task() -> None:
     stock = tfrs.tasks.Retrieval(temperature=TEMPERATURE)(query, candidate, compute_metrics=False)
     ours = InBatchSoftmax(TEMPERATURE)(query, candidate, sample_weight=tf.ones(BATCH))
     np.testing.assert_allclose(ours, stock / BATCH, rtol=1e-6)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_learned_temperature_has_the_gradient_of_its_logarithm(full: bool) -> None:
+    """Against the slope of the oracle's loss, which a fixed temperature has as well, but no variable."""
+    tasks = [(FullSoftmax if full else InBatchSoftmax)(TEMPERATURE, learn_temperature=learn) for learn in (True, False)]
+    query, candidate = (tf.constant(e, tf.float32) for e in embeddings())
+    inputs = {"item_row": tf.range(BATCH)} if full else {"candidate_ids": tf.constant(IDS)}
+    assert len(tasks[0].trainable_weights) == 1
+    assert not tasks[1].trainable_weights
+    with tf.GradientTape() as tape:
+        tape.watch([query, candidate])
+        loss, fixed = (task(query, candidate, sample_weight=tf.constant(WEIGHTS), **inputs) for task in tasks)
+    found = tape.gradient(loss, [query, candidate, *tasks[0].trainable_weights])
+    kept = np.ones((BATCH, BATCH), bool) if full else (WEIGHTS > 0) & (IDS[:, None] != IDS)
+
+    def expected(temperature: float) -> tuple[float, Floats, Floats]:
+        return softmax_oracle(embeddings()[1], kept, temperature=temperature)
+
+    slope = (expected(TEMPERATURE * np.exp(1e-4))[0] - expected(TEMPERATURE * np.exp(-1e-4))[0]) / 2e-4
+    assert abs(slope) > 0.1
+    for ours, oracle in zip((loss, *found), (*expected(TEMPERATURE), slope), strict=True):
+        np.testing.assert_allclose(ours, oracle, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(loss, fixed, rtol=1e-6)
 
 
 def test_an_accidental_hit_has_softmax_weight_exactly_zero() -> None:

@@ -133,3 +133,11 @@ def test_options_reach_the_optimizer() -> None:
     decaying = make_optimizer(OptimizerConfig.model_validate({"adam": {"learning_rate": 0.1, "weight_decay": 0.5}}), 1)
     decaying.apply_gradients([(tf.constant([0.0]), variable)])
     assert variable.numpy() == pytest.approx([0.95])
+
+
+def test_a_scalar_does_not_decay() -> None:
+    scalar, optimizer = tf.Variable(1.0), RowSparseAdam(0.1, decay=0.5)
+    optimizer.apply_gradients([(tf.constant(0.0), scalar)])
+    assert scalar.numpy() == 1
+    optimizer.apply_gradients([(tf.constant(3.0), scalar)])
+    assert scalar.numpy() < 1

@@ -20,7 +20,7 @@ from recsys.towers import Towers
 from recsys.training import train
 
 INTERACTIONS: dict[str, Any] = {
-    "loss": {"uniform_negatives": 30},
+    "loss": {"uniform_negatives": 30, "learn_temperature": True},
     "optimizer": {"adam": {}},
     "train": {"batch_size": 128, "epochs": 4},
 }
@@ -80,7 +80,9 @@ def history(run: Path) -> list[dict[str, str]]:
 def test_a_killed_run_goes_on_as_if_nothing_had_been(
     tiny_dataset: Dataset, tmp_path: Path, values: dict[str, Any], runtime: RuntimeConfig
 ) -> None:
-    """With dropout, sampling, moments and a schedule: the weights are the same bits, and so is the history."""
+    """With dropout, sampling, moments, a schedule and a learned temperature: the weights are the same bits, and so is
+    the history.
+    """
     config = experiment(values)
     whole = train(config, runtime, tiny_dataset, tmp_path / "whole")
     begin_and_kill(config, runtime, tiny_dataset, tmp_path / "killed")

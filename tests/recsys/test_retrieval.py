@@ -173,17 +173,19 @@ def test_two_replicas_have_the_loss_and_gradients_of_one(
 
 
 def test_two_replicas_take_the_steps_of_one(tiny_dataset: Dataset, batches: list[Batch]) -> None:
-    """Through `fit`, two batches, the second short: the same weights, of which all have moved, and the same loss."""
+    """Through `fit`, two batches, the second short: the same weights and temperature, of which all have moved."""
     chosen = {name: np.concatenate([batches[0][name], batches[-1][name]]) for name in batches[0]}
     weights, losses = [], []
     for context in (one_device, two_replicas):
         with context():
-            model = fresh_model(tiny_dataset, 0.5)
-            start = model.get_weights()
+            model = fresh_model(tiny_dataset, 0.5, learn_temperature=True)
+            start = [variable.numpy() for variable in model.trainable_variables]
             rows = tf.data.Dataset.from_tensor_slices(chosen).batch(BATCH, drop_remainder=True)
-            losses.append(model.fit(rows, verbose=0).history["loss"])
-            weights.append(model.get_weights())
+            history = model.fit(rows, verbose=0).history
+            losses.append(history["loss"] + history["temperature"])
+            weights.append([variable.numpy() for variable in model.trainable_variables])
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+    assert len(start) == 9 + 1  # the logarithm of the temperature
     for before, one, two in zip(start, *weights, strict=True):
         assert np.abs(one - before).max() > 1e-3
         np.testing.assert_allclose(two, one, atol=2e-4)
