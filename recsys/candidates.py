@@ -7,13 +7,13 @@ import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
-from recsys.config import FullLossConfig, InBatchLossConfig
+from recsys.config import FullLossConfig, InBatchLossConfig, NegativesConfig
 from recsys.dataset import Features
 from recsys.distribution import num_replicas
 from recsys.interactions import Interactions
 from recsys.known_positives import KnownPositives
 from recsys.losses import FullSoftmax, InBatchSoftmax, Negatives
-from recsys.sampling import UniformItems
+from recsys.sampling import ItemSampler, PopularItems, UniformItems
 from recsys.towers import Towers
 
 
@@ -56,9 +56,8 @@ class BatchCandidates(tf.Module):
         self._config = config
         # An item is in a batch position with the probability of its share of train rows.
         self._in_batch = tf.constant(train_counts / train_counts.sum(), tf.float32)
-        self._num_items = len(train_counts)
-        self._sampler = UniformItems(config.uniform_negatives, self._num_items)
-        drawn_features = towers.candidate_inputs if config.uniform_negatives else []
+        self._samplers = _samplers(config.negatives, train_counts)
+        drawn_features = towers.candidate_inputs if self._samplers else []
         self._items = {name: tf.constant(items[name]) for name in drawn_features}
 
     def loss(self, queries: tf.Tensor, inputs: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
@@ -75,12 +74,12 @@ class BatchCandidates(tf.Module):
             sample_weight=weight,
             candidate_sampling_probability=self._probability(item_row, batch_size),
             candidate_ids=item_row if self._config.mask != "nothing" else None,
-            negatives=self._negatives(batch_size, training) if self._items else None,
+            negatives=self._negatives(batch_size, training) if self._samplers else None,
             known_positives=known_positives,
         )
 
     def _negatives(self, batch_size: int, training: bool) -> Negatives:
-        drawn = self._sampler.draw()
+        drawn = tf.concat([sampler.draw() for sampler in self._samplers], axis=0)
         features = {name: tf.gather(values, drawn) for name, values in self._items.items()}
         return Negatives(self._towers.embed_candidate(features, training), self._probability(drawn, batch_size), drawn)
 
@@ -88,8 +87,9 @@ class BatchCandidates(tf.Module):
         """The share of a query's candidates that are the item, in the mean over steps; None without correction."""
         if not self._config.log_q:
             return None
-        drawn = self._config.uniform_negatives
-        return (batch_size * tf.gather(self._in_batch, item_row) + drawn / self._num_items) / (batch_size + drawn)
+        expected = batch_size * tf.gather(self._in_batch, item_row)
+        expected += sum(sampler.expected(item_row) for sampler in self._samplers)
+        return expected / (batch_size + sum(sampler.number for sampler in self._samplers))
 
 
 class CatalogueCandidates(tf.Module):
@@ -111,3 +111,12 @@ class CatalogueCandidates(tf.Module):
 
 def _loss_metrics() -> list[tf.keras.metrics.Metric]:
     return [tf.keras.metrics.Mean(name="loss")]
+
+
+def _samplers(config: NegativesConfig, train_counts: npt.NDArray[np.int64]) -> list[ItemSampler]:
+    samplers: list[ItemSampler] = []
+    if config.uniform:
+        samplers.append(UniformItems(config.uniform, len(train_counts)))
+    if config.popular:
+        samplers.append(PopularItems(config.popular, train_counts, config.popularity_power))
+    return samplers

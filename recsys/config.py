@@ -123,19 +123,34 @@ class ModelConfig(Frozen):
         return self
 
 
+class NegativesConfig(Frozen):
+    """Further candidates that each step of a replica draws from the catalogue for its queries.
+
+    They are mixed with the batch's (Yang et al., "Mixed negative sampling for learning two-tower neural networks in
+    recommendations", 2020): what is hardly ever taken is then pushed away as well.
+
+    Attributes:
+      uniform: so many, each item as likely as any other.
+      popular: so many, each item in proportion to its train interactions to the power of `popularity_power`.
+      popularity_power: 1 draws as batches do, less more evenly.
+    """
+
+    uniform: int = Field(default=0, ge=0)
+    popular: int = Field(default=0, ge=0)
+    popularity_power: float = Field(default=0.75, gt=0)
+
+
 class InBatchLossConfig(Frozen):
     """Softmax over the global batch's candidates, and others that are drawn from the catalogue.
 
     Attributes:
       temperature: scores are divided by it.
       learn_temperature: whether it is learned, beginning there.
-      uniform_negatives: so many items, each as likely as any other, are further candidates at each step of a replica
-        (Yang et al., "Mixed negative sampling for learning two-tower neural networks in recommendations", 2020): what
-        nobody takes is then pushed away as well.
       log_q: subtract the logarithm of each candidate's sampling probability, so that popular items are not punished
         for being negatives more often.
       mask: whose softmax weight as a negative is exactly 0. `accidental_hits`: items that are the query's own positive;
         `known_positives`: all items that the query's user took anywhere in train, too, for a search per such item.
+      negatives: drawn from the catalogue.
     """
 
     name: Literal["in_batch_softmax"] = "in_batch_softmax"
@@ -143,7 +158,7 @@ class InBatchLossConfig(Frozen):
     learn_temperature: bool = False
     log_q: bool = True
     mask: Literal["nothing", "accidental_hits", "known_positives"] = "accidental_hits"
-    uniform_negatives: int = Field(default=0, ge=0)
+    negatives: NegativesConfig = NegativesConfig()
 
 
 class FullLossConfig(Frozen):

@@ -1,18 +1,65 @@
 """Items drawn from the catalogue."""
 
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 
-class UniformItems(tf.keras.__internal__.layers.BaseRandomLayer):
-    """Draws items, each as likely as any other, with replacement; each replica draws its own."""
+class ItemSampler(tf.keras.__internal__.layers.BaseRandomLayer):
+    """Draws items with replacement; each replica draws its own.
 
-    def __init__(self, number: int, num_items: int) -> None:
-        """Takes how many to draw, and the size of the catalogue."""
-        super().__init__(name="uniform_items")
-        self._number = number
-        self._num_items = num_items
+    Attributes:
+      number: how many are drawn at once.
+    """
+
+    def __init__(self, number: int, name: str) -> None:
+        """Takes how many to draw."""
+        super().__init__(name=name)
+        self.number = number
         self.build(())
 
     def draw(self) -> tf.Tensor:
         """Returns item rows, [number] int32."""
-        return self._random_generator.random_uniform((self._number,), 0, self._num_items, dtype=tf.int32)
+        raise NotImplementedError
+
+    def expected(self, item_row: tf.Tensor) -> tf.Tensor:
+        """Returns how many times each item is drawn in the mean, [batch] float32 for [batch] int32 rows."""
+        raise NotImplementedError
+
+
+class UniformItems(ItemSampler):
+    """Each item is as likely as any other."""
+
+    def __init__(self, number: int, num_items: int) -> None:
+        """Takes how many to draw, and the size of the catalogue."""
+        super().__init__(number, "uniform_items")
+        self._num_items = num_items
+
+    def draw(self) -> tf.Tensor:
+        """Returns item rows, [number] int32."""
+        return self._random_generator.random_uniform((self.number,), 0, self._num_items, dtype=tf.int32)
+
+    def expected(self, item_row: tf.Tensor) -> tf.Tensor:
+        """Returns how many times each item is drawn in the mean, [batch] float32."""
+        return tf.fill(tf.shape(item_row), self.number / self._num_items)
+
+
+class PopularItems(ItemSampler):
+    """Each item is as likely as a power of its train interactions makes it. Each draw is a binary search."""
+
+    def __init__(self, number: int, train_counts: npt.NDArray[np.int64], power: float) -> None:
+        """Takes how many to draw, each item's train interactions, [num_items], and the power, above 0."""
+        super().__init__(number, "popular_items")
+        upper_ends = np.cumsum(train_counts.astype(np.float64) ** power)
+        probability = np.diff(upper_ends, prepend=0) / upper_ends[-1]
+        self._expected = tf.constant(number * probability, tf.float32)
+        self._upper_ends = tf.constant(upper_ends / upper_ends[-1], tf.float64)
+
+    def draw(self) -> tf.Tensor:
+        """Returns item rows, [number] int32."""
+        points = self._random_generator.random_uniform((self.number,), dtype=tf.float64)
+        return tf.searchsorted(self._upper_ends, points, side="right")
+
+    def expected(self, item_row: tf.Tensor) -> tf.Tensor:
+        """Returns how many times each item is drawn in the mean, [batch] float32."""
+        return tf.gather(self._expected, item_row)

@@ -93,23 +93,28 @@ def numpy_losses(model: RetrievalModel, batch: Batch, dataset: Dataset, config: 
 def test_drawn_items_are_negatives_with_their_own_probability(
     tiny_dataset: Dataset, batches: list[Batch], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """q is the share of an item in all of a query's candidates: of the batch by its count, and of 40 drawn evenly."""
-    config = InBatchLossConfig(uniform_negatives=40)
+    """q is the share of an item in all of a query's candidates: of the batch by its count, of 40 drawn evenly, and of
+    24 drawn by the root of the count.
+    """
+    config = InBatchLossConfig.model_validate({"negatives": {"uniform": 40, "popular": 24, "popularity_power": 0.5}})
     tf.keras.utils.set_random_seed(1)
     towers, items = build_towers(tiny_dataset.schema, MODEL), tiny_dataset.item_features
-    model = RetrievalModel(towers, config, tiny_dataset.train_counts, items)
-    drawn = np.random.default_rng(0).integers(len(tiny_dataset.train_counts), size=40).astype(np.int32)
-    monkeypatch.setattr(model._candidates._sampler, "draw", lambda: tf.constant(drawn))
+    counts = tiny_dataset.train_counts
+    model = RetrievalModel(towers, config, counts, items)
+    rng = np.random.default_rng(0)
+    drawn = [rng.integers(len(counts), size=40), rng.permutation(np.flatnonzero(counts))[:24]]
+    for sampler, rows in zip(model._candidates._samplers, drawn, strict=True):
+        monkeypatch.setattr(sampler, "draw", lambda rows=rows: tf.constant(rows, tf.int32))
     batch = batches[0]
     query = towers.embed_query({name: tf.constant(value) for name, value in batch.items()}).numpy().astype(np.float64)
-    row = np.concatenate([batch["item_row"], drawn])
+    row = np.concatenate([batch["item_row"], *drawn])
     candidate = towers.embed_candidate({name: tf.gather(values, row) for name, values in items.items()}).numpy()
-    share = tiny_dataset.train_counts / tiny_dataset.train_counts.sum()
-    q = (BATCH * share[row] + 40 / len(share)) / (BATCH + 40)
+    share, popular = counts / counts.sum(), np.sqrt(counts) / np.sqrt(counts).sum()
+    q = (BATCH * share[row] + 40 / len(share) + 24 * popular[row]) / (BATCH + 64)
     losses = []
     for i in range(BATCH):
         logits = candidate.astype(np.float64) @ query[i] / config.temperature - np.log(q)
-        kept = np.concatenate([batch["weight"] > 0, np.ones(40, bool)]) & (row != row[i])
+        kept = np.concatenate([batch["weight"] > 0, np.ones(64, bool)]) & (row != row[i])
         kept[i] = True
         losses.append(np.log(np.exp(logits[kept]).sum()) - logits[i])
     expected = np.average(losses, weights=batch["weight"])
