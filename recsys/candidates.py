@@ -10,6 +10,7 @@ import tensorflow_recommenders as tfrs
 from recsys.config import FullLossConfig, InBatchLossConfig, NegativesConfig
 from recsys.dataset import Features
 from recsys.distribution import num_replicas
+from recsys.frequencies import Frequencies, StreamingFrequencies, TrainShares
 from recsys.interactions import Interactions
 from recsys.known_positives import KnownPositives
 from recsys.losses import FullSoftmax, InBatchSoftmax, Negatives
@@ -18,10 +19,17 @@ from recsys.towers import Towers
 
 
 class Candidates(Protocol):
-    """What queries are compared with. `task` is the loss, `columns` what it needs of a batch."""
+    """What queries are compared with.
+
+    Attributes:
+      task: the loss.
+      columns: what it needs of a batch.
+      state: what it learns beside the towers, or remembers.
+    """
 
     task: tfrs.tasks.Task
     columns: list[str]
+    state: list[tf.Variable]
 
     def loss(self, queries: tf.Tensor, inputs: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
         """Returns this replica's share of the loss, for `columns` with a row per query."""
@@ -45,26 +53,27 @@ class BatchCandidates(tf.Module):
         """
         super().__init__()
         self.task = InBatchSoftmax(config.temperature, _loss_metrics(), config.learn_temperature)
-        self.columns = ["item_row", "weight", *towers.candidate_inputs]
-        self._known_positives: KnownPositives | None = None
-        if config.mask == "known_positives":
-            if interactions is None:
-                raise ValueError("mask = 'known_positives' needs what users took: expected interactions, received None")
-            self._known_positives = KnownPositives(interactions)
-            self.columns.append("user_row")
-        self._towers = towers
-        self._config = config
-        # An item is in a batch position with the probability of its share of train rows.
-        self._in_batch = tf.constant(train_counts / train_counts.sum(), tf.float32)
+        self._mask = config.mask
+        self._known_positives = _known_positives(config, interactions)
+        self._frequencies = _frequencies(config, train_counts)
         self._samplers = _samplers(config.negatives, train_counts)
+        self._towers = towers
         drawn_features = towers.candidate_inputs if self._samplers else []
         self._items = {name: tf.constant(items[name]) for name in drawn_features}
+        self.columns = ["item_row", "weight", *towers.candidate_inputs]
+        if self._known_positives is not None:
+            self.columns.append("user_row")
+        self.state = list(self.task.trainable_weights)
+        if isinstance(self._frequencies, StreamingFrequencies):
+            self.state += self._frequencies.variables
 
     def loss(self, queries: tf.Tensor, inputs: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
         """Returns this replica's share of the loss."""
         item_row = inputs["item_row"]
         weight = inputs["weight"]
         batch_size = weight.shape[0] * num_replicas()
+        if training and self._frequencies is not None:
+            self._frequencies.observe(item_row, weight)
         known_positives = None
         if self._known_positives is not None:
             known_positives = self._known_positives.of(inputs["user_row"], weight)
@@ -73,7 +82,7 @@ class BatchCandidates(tf.Module):
             self._towers.embed_candidate(inputs, training),
             sample_weight=weight,
             candidate_sampling_probability=self._probability(item_row, batch_size),
-            candidate_ids=item_row if self._config.mask != "nothing" else None,
+            candidate_ids=item_row if self._mask != "nothing" else None,
             negatives=self._negatives(batch_size, training) if self._samplers else None,
             known_positives=known_positives,
         )
@@ -85,9 +94,9 @@ class BatchCandidates(tf.Module):
 
     def _probability(self, item_row: tf.Tensor, batch_size: int) -> tf.Tensor | None:
         """The share of a query's candidates that are the item, in the mean over steps; None without correction."""
-        if not self._config.log_q:
+        if self._frequencies is None:
             return None
-        expected = batch_size * tf.gather(self._in_batch, item_row)
+        expected = self._frequencies.expected(item_row, batch_size)
         expected += sum(sampler.expected(item_row) for sampler in self._samplers)
         return expected / (batch_size + sum(sampler.number for sampler in self._samplers))
 
@@ -100,6 +109,7 @@ class CatalogueCandidates(tf.Module):
         super().__init__()
         self.task = FullSoftmax(config.temperature, _loss_metrics(), config.learn_temperature)
         self.columns = ["item_row", "weight"]
+        self.state = list(self.task.trainable_weights)
         self._towers = towers
         self._items = {name: tf.constant(items[name]) for name in towers.candidate_inputs}
 
@@ -111,6 +121,20 @@ class CatalogueCandidates(tf.Module):
 
 def _loss_metrics() -> list[tf.keras.metrics.Metric]:
     return [tf.keras.metrics.Mean(name="loss")]
+
+
+def _known_positives(config: InBatchLossConfig, interactions: Interactions | None) -> KnownPositives | None:
+    if config.mask != "known_positives":
+        return None
+    if interactions is None:
+        raise ValueError("mask = 'known_positives' needs what users took: expected interactions, received None")
+    return KnownPositives(interactions)
+
+
+def _frequencies(config: InBatchLossConfig, train_counts: npt.NDArray[np.int64]) -> Frequencies | None:
+    if config.log_q == "streaming":
+        return StreamingFrequencies(len(train_counts), config.streaming_rate)
+    return TrainShares(train_counts) if config.log_q == "train_counts" else None
 
 
 def _samplers(config: NegativesConfig, train_counts: npt.NDArray[np.int64]) -> list[ItemSampler]:

@@ -146,8 +146,10 @@ class InBatchLossConfig(Frozen):
     Attributes:
       temperature: scores are divided by it.
       learn_temperature: whether it is learned, beginning there.
-      log_q: subtract the logarithm of each candidate's sampling probability, so that popular items are not punished
-        for being negatives more often.
+      log_q: where each candidate's sampling probability comes from, whose logarithm is subtracted from its score, so
+        that popular items are not punished for being negatives more often: `train_counts`, or a `streaming` estimate
+        from the batches themselves; or `none`.
+      streaming_rate: how much of an item's mean a new observation replaces in a streaming estimate.
       mask: whose softmax weight as a negative is exactly 0. `accidental_hits`: items that are the query's own positive;
         `known_positives`: all items that the query's user took anywhere in train, too, for a search per such item.
       negatives: drawn from the catalogue.
@@ -156,7 +158,8 @@ class InBatchLossConfig(Frozen):
     name: Literal["in_batch_softmax"] = "in_batch_softmax"
     temperature: float = Field(default=0.1, gt=0)
     learn_temperature: bool = False
-    log_q: bool = True
+    log_q: Literal["none", "train_counts", "streaming"] = "train_counts"
+    streaming_rate: float = Field(default=0.01, gt=0, le=1)
     mask: Literal["nothing", "accidental_hits", "known_positives"] = "accidental_hits"
     negatives: NegativesConfig = NegativesConfig()
 

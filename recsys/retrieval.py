@@ -61,8 +61,8 @@ class RetrievalModel(tfrs.Model):
 
     @property
     def loss_state(self) -> list[tf.Variable]:
-        """What the loss learns beside the towers."""
-        return list(self.task.trainable_weights)
+        """What the loss learns beside the towers, or remembers."""
+        return self._candidates.state
 
     @property
     def features(self) -> set[str]:

@@ -52,7 +52,7 @@ def test_hyperparameters_are_the_configuration_and_the_dataset(tiny_run: Run) ->
     assert found["train.batch_size"].number_value == 256
     assert found["model.embedding_dim"].number_value == 16
     assert found["model.query.hidden_units"].string_value == "[]"
-    assert found["loss.log_q"].bool_value is True
+    assert found["model.normalize"].bool_value is True
     assert found["model.history.encoder.name"].string_value == "mean"
     assert "model.history.length" not in found  # it has none
     name, fingerprint = found["dataset"].string_value.split(" ")
