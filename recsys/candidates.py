@@ -52,7 +52,7 @@ class BatchCandidates(tf.Module):
           ValueError: what users took is masked, and not given.
         """
         super().__init__()
-        self.task = InBatchSoftmax(config.temperature, _loss_metrics(), config.learn_temperature)
+        self.task = InBatchSoftmax(config.temperature, _loss_metrics(), config.learn_temperature, config.num_hardest)
         self._mask = config.mask
         self._known_positives = _known_positives(config, interactions)
         self._frequencies = _frequencies(config, train_counts)

@@ -27,6 +27,7 @@ def cross_entropy(
     candidate_ids: tf.Tensor,
     weight: tf.Tensor,
     left_out: tf.RaggedTensor | None = None,
+    num_hardest: int | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Computes the weighted cross-entropy of each query's positive against it and all candidates with other ids.
 
@@ -40,6 +41,8 @@ def cross_entropy(
       candidate_ids: [num_candidates] int32.
       weight: [batch] float32, not negative.
       left_out: [batch, (num_columns)] int32, further candidates that are left out of a row, its positive apart.
+      num_hardest: only so many candidates with the largest logits stay in a row, of equal ones the first, beside its
+        positive; all when None.
 
     Returns:
       The weighted sum of losses, a scalar, differentiable with respect to `query`, `positive` and `candidates`; and
@@ -51,7 +54,7 @@ def cross_entropy(
         order = tf.argsort(tf.cast(weight == 0, tf.int32), stable=True)
         rows = tuple(tf.gather(row, order) for row in (query, positive, positive_bias, query_ids, weight))
         ordered = None if left_out is None else tf.gather(left_out, order)
-        *per_row, to_candidates = _loop(rows, candidates, bias, candidate_ids, ordered)
+        *per_row, to_candidates = _loop(rows, candidates, bias, candidate_ids, ordered, num_hardest)
         back = tf.math.invert_permutation(order)
         losses, to_query, to_positive = (tf.gather(column, back) for column in per_row)
         losses = tf.where(weight == 0, 0.0, losses)
@@ -65,7 +68,12 @@ def cross_entropy(
 
 
 def _loop(
-    rows: _Rows, candidates: tf.Tensor, bias: tf.Tensor, candidate_ids: tf.Tensor, left_out: tf.RaggedTensor | None
+    rows: _Rows,
+    candidates: tf.Tensor,
+    bias: tf.Tensor,
+    candidate_ids: tf.Tensor,
+    left_out: tf.RaggedTensor | None,
+    num_hardest: int | None,
 ) -> _Rows:
     """Returns losses, and the gradients of their weighted sum to queries, positives and candidates.
 
@@ -85,7 +93,7 @@ def _loop(
     def body(number: tf.Tensor, total: tf.Tensor, *arrays: tf.TensorArray) -> tuple[tf.Tensor, ...]:
         chunk = tuple(column[number] for column in rows)
         pairs = None if pairs_of_chunk is None else pairs_of_chunk(number)
-        *per_row, to_candidates = _chunk(chunk, candidates, bias, candidate_ids, pairs)
+        *per_row, to_candidates = _chunk(chunk, candidates, bias, candidate_ids, pairs, num_hardest)
         written = (target.write(number, value) for target, value in zip(arrays, per_row, strict=True))
         return number + 1, total + to_candidates, *written
 
@@ -132,8 +140,22 @@ def _pairs_of_chunks(left_out: tf.RaggedTensor, chunk_rows: int | tf.Tensor) -> 
     return of
 
 
+def _only_hardest(logits: tf.Tensor, number: int) -> tf.Tensor:
+    """Leaves each row its largest logits, and -inf elsewhere: [rows, num_candidates]."""
+    shape = tf.shape(logits)
+    hardest = tf.math.top_k(logits, tf.minimum(number, shape[1]))
+    rows = tf.broadcast_to(tf.range(shape[0])[:, tf.newaxis], tf.shape(hardest.indices))
+    nothing = tf.fill(shape, -float("inf"))
+    return tf.tensor_scatter_nd_update(nothing, tf.stack([rows, hardest.indices], axis=2), hardest.values)
+
+
 def _chunk(
-    rows: _Rows, candidates: tf.Tensor, bias: tf.Tensor, candidate_ids: tf.Tensor, left_out: tf.Tensor | None
+    rows: _Rows,
+    candidates: tf.Tensor,
+    bias: tf.Tensor,
+    candidate_ids: tf.Tensor,
+    left_out: tf.Tensor | None,
+    num_hardest: int | None,
 ) -> _Rows:
     """Returns a chunk's losses and gradients: [rows], [rows, dim], [rows, dim], [num_candidates, dim]."""
     query, positive, positive_bias, query_ids, weight = rows
@@ -142,6 +164,8 @@ def _chunk(
     logits = tf.where(query_ids[:, tf.newaxis] == candidate_ids, -float("inf"), logits)
     if left_out is not None:
         logits = tf.tensor_scatter_nd_update(logits, left_out, tf.fill(tf.shape(left_out)[:1], -float("inf")))
+    if num_hardest is not None:
+        logits = _only_hardest(logits, num_hardest)
 
     largest = tf.maximum(tf.reduce_max(logits, axis=1), positive_logit)
     exponential = tf.exp(logits - largest[:, tf.newaxis])

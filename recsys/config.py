@@ -153,6 +153,8 @@ class InBatchLossConfig(Frozen):
       mask: whose softmax weight as a negative is exactly 0. `accidental_hits`: items that are the query's own positive;
         `known_positives`: all items that the query's user took anywhere in train, too, for a search per such item.
       negatives: drawn from the catalogue.
+      num_hardest: only so many negatives of each query count, those with the highest scores, as corrected; all when
+        None.
     """
 
     name: Literal["in_batch_softmax"] = "in_batch_softmax"
@@ -162,6 +164,7 @@ class InBatchLossConfig(Frozen):
     streaming_rate: float = Field(default=0.01, gt=0, le=1)
     mask: Literal["nothing", "accidental_hits", "known_positives"] = "accidental_hits"
     negatives: NegativesConfig = NegativesConfig()
+    num_hardest: int | None = Field(default=None, ge=1)
 
 
 class FullLossConfig(Frozen):

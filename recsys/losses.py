@@ -63,6 +63,9 @@ class InBatchSoftmax(tfrs.tasks.Retrieval):
     j is at a candidate's position (Yi et al., "Sampling-bias-corrected neural modeling for large corpus item
     recommendations", RecSys 2019, equation 5). Nothing is clamped, and what is left out has softmax weight exactly 0.
 
+    With `num_hardest` j runs over so many of these alone, which have the largest logits as corrected: its parent's
+    `num_hard_negatives`.
+
     The matrix of logits is never held as a whole (`recsys.chunked_softmax`).
 
     Differs from its parent, `tfrs.tasks.Retrieval`, in: negatives from all replicas, the mean over the global batch
@@ -74,10 +77,12 @@ class InBatchSoftmax(tfrs.tasks.Retrieval):
         temperature: float,
         loss_metrics: list[tf.keras.metrics.Metric] | None = None,
         learn_temperature: bool = False,
+        num_hardest: int | None = None,
     ) -> None:
-        """Takes the temperature, Keras metrics of the examples' losses, and whether the temperature is learned."""
+        """Takes the temperature, metrics of the examples' losses, and how many negatives of each query count."""
         super().__init__(loss_metrics=loss_metrics, name="in_batch_softmax")
         self.temperature = Temperature(temperature, learn_temperature)
+        self._num_hardest = num_hardest
 
     def call(
         self,
@@ -133,6 +138,7 @@ class InBatchSoftmax(tfrs.tasks.Retrieval):
             candidate_ids=all_ids,
             weight=_share_of_global_batch(sample_weight),
             left_out=None if known_positives is None else columns_of(known_positives, all_ids),
+            num_hardest=self._num_hardest,
         )
         for metric in self._loss_metrics:
             metric.update_state(losses, sample_weight=sample_weight)

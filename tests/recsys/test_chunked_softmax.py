@@ -30,12 +30,17 @@ def inputs() -> Arrays:
     }
 
 
-def oracle(a: Arrays, left_out: npt.NDArray[np.bool_] | None = None) -> list[npt.NDArray[np.float64]]:
+def oracle(
+    a: Arrays, left_out: npt.NDArray[np.bool_] | None = None, num_hardest: int | None = None
+) -> list[npt.NDArray[np.float64]]:
     """The loss, each row's, and the gradients to query, positive and candidates."""
     logits = a["query"] @ a["candidates"].T + a["bias"]
     if left_out is not None:
         logits[left_out] = -np.inf
     logits[a["query_ids"][:, None] == a["candidate_ids"]] = -np.inf
+    if num_hardest is not None:
+        smallest_kept = np.sort(logits, axis=1)[:, -num_hardest, None]
+        logits[logits < smallest_kept] = -np.inf
     positive = (a["query"] * a["positive"]).sum(axis=1) + a["positive_bias"]
     total = np.exp(logits).sum(axis=1) + np.exp(positive)
     losses = np.log(total) - positive
@@ -77,8 +82,9 @@ def test_several_chunks_equal_one_softmax(jit_compile: bool) -> None:
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_columns_that_are_left_out_of_rows_have_no_weight() -> None:
-    """Many, few and no columns of a row, in every chunk; all columns of one."""
+@pytest.mark.parametrize("num_hardest", [None, 20])
+def test_columns_that_are_left_out_of_rows_have_no_weight(num_hardest: int | None) -> None:
+    """Many, few and no columns of a row, in every chunk; all columns of one. Of the others all or the largest stay."""
     arrays = inputs()
     rng = np.random.default_rng(1)
     left_out = rng.uniform(size=(BATCH, NUM_CANDIDATES)) < np.where(rng.uniform(size=(BATCH, 1)) < 0.5, 0.1, 0)
@@ -91,10 +97,10 @@ def test_columns_that_are_left_out_of_rows_have_no_weight() -> None:
     def run() -> tuple[tf.Tensor, ...]:
         with tf.GradientTape() as tape:
             tape.watch(learned)
-            loss, losses = cross_entropy(**tensors, left_out=columns)
+            loss, losses = cross_entropy(**tensors, left_out=columns, num_hardest=num_hardest)
         return loss, losses, *tape.gradient(loss, learned)
 
-    for found, expected in zip(run(), oracle(arrays, left_out), strict=True):
+    for found, expected in zip(run(), oracle(arrays, left_out, num_hardest), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     assert abs(oracle(arrays)[0] - oracle(arrays, left_out)[0]) > 1
 

@@ -75,13 +75,13 @@ ALL_PROBABILITIES = np.concatenate([PROBABILITIES, MORE_PROBABILITIES])
 
 
 def loss_with_negatives(
-    log_q: bool, remove: bool, known_positives: tf.RaggedTensor | None = None
+    log_q: bool, remove: bool, known_positives: tf.RaggedTensor | None = None, num_hardest: int | None = None
 ) -> tuple[tf.Tensor, list[tf.Tensor]]:
     """Loss and gradients of each query against the batch and three more, one of which is its item."""
     embedded = [tf.constant(e, tf.float32) for e in (*embeddings(), MORE)]
     with tf.GradientTape() as tape:
         tape.watch(embedded)
-        loss = InBatchSoftmax(TEMPERATURE)(
+        loss = InBatchSoftmax(TEMPERATURE, num_hardest=num_hardest)(
             embedded[0],
             embedded[1],
             sample_weight=tf.constant(WEIGHTS),
@@ -119,6 +119,19 @@ def test_known_positives_have_softmax_weight_exactly_zero() -> None:
     assert abs(float(found[0]) - float(loss_with_negatives(True, True)[0])) > 0.01
 
 
+@pytest.mark.parametrize("number", [1, 3, 50])
+def test_only_the_hardest_negatives_count(number: int) -> None:
+    """Of all that is not masked, those with the largest logits as corrected; all of them where there are fewer."""
+    kept = np.concatenate([WEIGHTS > 0, [True] * 3]) & (IDS[:, None] != ALL_IDS)
+    logits = embeddings()[0] @ EVERYTHING.T / TEMPERATURE - np.log(ALL_PROBABILITIES.astype(np.float64))
+    hardest = np.argsort(np.where(kept, -logits, np.inf), axis=1)[:, :number]
+    chosen = np.zeros_like(kept)
+    np.put_along_axis(chosen, hardest, True, axis=1)
+    assert (chosen & kept).sum() < kept.sum() or number == 50
+    found = loss_with_negatives(True, True, num_hardest=number)
+    require_equal(found, softmax_oracle(EVERYTHING, chosen & kept, ALL_PROBABILITIES.astype(np.float64)))
+
+
 def test_plain_options_equal_the_stock_task() -> None:
     """Without log-Q and masks it is `tfrs.tasks.Retrieval`, which sums where this takes the mean."""
     query, candidate = (tf.constant(e, tf.float32) for e in embeddings())
@@ -149,6 +162,13 @@ def test_a_learned_temperature_has_the_gradient_of_its_logarithm(full: bool) -> 
     for ours, oracle in zip((loss, *found), (*expected(TEMPERATURE), slope), strict=True):
         np.testing.assert_allclose(ours, oracle, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(loss, fixed, rtol=1e-6)
+
+
+def test_the_hardest_negatives_are_those_of_the_stock_task() -> None:
+    query, candidate = (tf.constant(e, tf.float32) for e in embeddings())
+    stock = tfrs.tasks.Retrieval(temperature=TEMPERATURE, num_hard_negatives=2)(query, candidate, compute_metrics=False)
+    ours = InBatchSoftmax(TEMPERATURE, num_hardest=2)(query, candidate, sample_weight=tf.ones(BATCH))
+    np.testing.assert_allclose(ours, stock / BATCH, rtol=1e-6)
 
 
 def test_an_accidental_hit_has_softmax_weight_exactly_zero() -> None:
