@@ -19,9 +19,8 @@ _Rows = tuple[tf.Tensor, ...]
 
 def cross_entropy(
     query: tf.Tensor,
-    positive: tf.Tensor,
+    positive_logit: tf.Tensor,
     candidates: tf.Tensor,
-    positive_bias: tf.Tensor,
     bias: tf.Tensor,
     query_ids: tf.Tensor,
     candidate_ids: tf.Tensor,
@@ -33,9 +32,8 @@ def cross_entropy(
 
     Args:
       query: [batch, embedding_dim] float32.
-      positive: [batch, embedding_dim] float32, the embedding of each query's own candidate.
+      positive_logit: [batch] float32, the logit of each query's own candidate.
       candidates: [num_candidates, embedding_dim] float32.
-      positive_bias: [batch] float32, added to the logits of positives.
       bias: [num_candidates] float32, added to the logits of candidates; -inf leaves a candidate out.
       query_ids: [batch] int32; a candidate with the id of the query is left out, its positive apart.
       candidate_ids: [num_candidates] int32.
@@ -45,14 +43,14 @@ def cross_entropy(
         positive; all when None.
 
     Returns:
-      The weighted sum of losses, a scalar, differentiable with respect to `query`, `positive` and `candidates`; and
-      each row's loss, [batch] float32, which is not: 0 where the weight is.
+      The weighted sum of losses, a scalar, differentiable with respect to `query`, `positive_logit` and `candidates`;
+      and each row's loss, [batch] float32, which is not: 0 where the weight is.
     """
 
     @tf.custom_gradient
-    def run(query: tf.Tensor, positive: tf.Tensor, candidates: tf.Tensor):  # type: ignore[no-untyped-def]
+    def run(query: tf.Tensor, positive_logit: tf.Tensor, candidates: tf.Tensor):  # type: ignore[no-untyped-def]
         order = tf.argsort(tf.cast(weight == 0, tf.int32), stable=True)
-        rows = tuple(tf.gather(row, order) for row in (query, positive, positive_bias, query_ids, weight))
+        rows = tuple(tf.gather(row, order) for row in (query, positive_logit, query_ids, weight))
         ordered = None if left_out is None else tf.gather(left_out, order)
         *per_row, to_candidates = _loop(rows, candidates, bias, candidate_ids, ordered, num_hardest)
         back = tf.math.invert_permutation(order)
@@ -64,7 +62,7 @@ def cross_entropy(
 
         return (tf.reduce_sum(losses * weight), losses), gradient
 
-    return run(query, positive, candidates)
+    return run(query, positive_logit, candidates)
 
 
 def _loop(
@@ -75,7 +73,7 @@ def _loop(
     left_out: tf.RaggedTensor | None,
     num_hardest: int | None,
 ) -> _Rows:
-    """Returns losses, and the gradients of their weighted sum to queries, positives and candidates.
+    """Returns losses, and the gradients of their weighted sum to queries, positive logits and candidates.
 
     Chunks of rows that weigh nothing give zeros; such rows stand last.
     """
@@ -98,7 +96,7 @@ def _loop(
         return number + 1, total + to_candidates, *written
 
     static_rows = chunk_rows if isinstance(chunk_rows, int) else None
-    shapes = ([static_rows], [static_rows, embedding_dim], [static_rows, embedding_dim])
+    shapes = ([static_rows], [static_rows, embedding_dim], [static_rows])
     arrays = (tf.TensorArray(tf.float32, num_chunks, element_shape=shape) for shape in shapes)
     _, to_candidates, *arrays = tf.while_loop(
         lambda number, *_: number < num_used,
@@ -110,7 +108,7 @@ def _loop(
     return (
         tf.reshape(losses, [-1])[:batch_size],
         tf.reshape(to_query, [-1, embedding_dim])[:batch_size],
-        tf.reshape(to_positive, [-1, embedding_dim])[:batch_size],
+        tf.reshape(to_positive, [-1])[:batch_size],
         to_candidates,
     )
 
@@ -157,9 +155,8 @@ def _chunk(
     left_out: tf.Tensor | None,
     num_hardest: int | None,
 ) -> _Rows:
-    """Returns a chunk's losses and gradients: [rows], [rows, dim], [rows, dim], [num_candidates, dim]."""
-    query, positive, positive_bias, query_ids, weight = rows
-    positive_logit = tf.reduce_sum(query * positive, axis=1) + positive_bias
+    """Returns a chunk's losses and gradients: [rows], [rows, dim], [rows], [num_candidates, dim]."""
+    query, positive_logit, query_ids, weight = rows
     logits = tf.matmul(query, candidates, transpose_b=True) + bias
     logits = tf.where(query_ids[:, tf.newaxis] == candidate_ids, -float("inf"), logits)
     if left_out is not None:
@@ -175,7 +172,7 @@ def _chunk(
 
     # The gradient of the weighted loss to a logit is weight · (softmax - 1 for the positive). The factors of a row are
     # applied to the narrow matrices: every pass over the logits costs as much as a product.
-    factor = (weight / total)[:, tf.newaxis]
-    residual = positive_exponential[:, tf.newaxis] * factor - weight[:, tf.newaxis]
-    to_query = factor * tf.matmul(exponential, candidates) + residual * positive
-    return losses, to_query, residual * query, tf.matmul(exponential, factor * query, transpose_a=True)
+    factor = weight / total
+    to_query = factor[:, tf.newaxis] * tf.matmul(exponential, candidates)
+    to_candidates = tf.matmul(exponential, factor[:, tf.newaxis] * query, transpose_a=True)
+    return losses, to_query, factor * positive_exponential - weight, to_candidates

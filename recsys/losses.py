@@ -128,11 +128,11 @@ class InBatchSoftmax(tfrs.tasks.Retrieval):
             )
             all_ids = tf.concat([all_ids, -1 - negatives.ids if candidate_ids is None else negatives.ids], axis=0)
 
+        queries = self.temperature(query_embeddings)
         loss, losses = cross_entropy(
-            self.temperature(query_embeddings),
-            candidate_embeddings,
+            queries,
+            tf.reduce_sum(queries * candidate_embeddings, axis=1) + correction,
             candidates,
-            positive_bias=correction,
             bias=bias,
             query_ids=query_ids,
             candidate_ids=all_ids,
@@ -185,11 +185,11 @@ class FullSoftmax(tf.keras.layers.Layer, tfrs.tasks.Task):
         Returns:
           Scalar float32. Its sum over replicas is the weighted mean over the global batch.
         """
+        queries = self.temperature(query_embeddings)
         loss, losses = cross_entropy(
-            self.temperature(query_embeddings),
-            tf.gather(catalogue_embeddings, item_row),
+            queries,
+            tf.reduce_sum(queries * tf.gather(catalogue_embeddings, item_row), axis=1),
             catalogue_embeddings,
-            positive_bias=tf.zeros_like(sample_weight),
             bias=tf.zeros_like(catalogue_embeddings[:, 0]),
             query_ids=item_row,
             candidate_ids=tf.range(tf.shape(catalogue_embeddings)[0]),

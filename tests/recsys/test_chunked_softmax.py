@@ -20,9 +20,8 @@ def inputs() -> Arrays:
     bias[::50] = -np.inf
     return {
         "query": rng.normal(size=(BATCH, DIM)),
-        "positive": rng.normal(size=(BATCH, DIM)),
+        "positive_logit": 3 * rng.normal(size=BATCH),
         "candidates": rng.normal(size=(NUM_CANDIDATES, DIM)),
-        "positive_bias": rng.normal(size=BATCH),
         "bias": bias,
         "query_ids": rng.integers(300, size=BATCH),
         "candidate_ids": rng.integers(300, size=NUM_CANDIDATES),
@@ -33,7 +32,7 @@ def inputs() -> Arrays:
 def oracle(
     a: Arrays, left_out: npt.NDArray[np.bool_] | None = None, num_hardest: int | None = None
 ) -> list[npt.NDArray[np.float64]]:
-    """The loss, each row's, and the gradients to query, positive and candidates."""
+    """The loss, each row's, and the gradients to query, positive logits and candidates."""
     logits = a["query"] @ a["candidates"].T + a["bias"]
     if left_out is not None:
         logits[left_out] = -np.inf
@@ -41,16 +40,15 @@ def oracle(
     if num_hardest is not None:
         smallest_kept = np.sort(logits, axis=1)[:, -num_hardest, None]
         logits[logits < smallest_kept] = -np.inf
-    positive = (a["query"] * a["positive"]).sum(axis=1) + a["positive_bias"]
+    positive = a["positive_logit"]
     total = np.exp(logits).sum(axis=1) + np.exp(positive)
     losses = np.log(total) - positive
     residual = np.exp(logits) / total[:, None] * a["weight"][:, None]
-    of_positive = ((np.exp(positive) / total - 1) * a["weight"])[:, None]
     return [
         np.asarray((losses * a["weight"]).sum()),
         np.where(a["weight"] > 0, losses, 0),
-        residual @ a["candidates"] + of_positive * a["positive"],
-        of_positive * a["query"],
+        residual @ a["candidates"],
+        (np.exp(positive) / total - 1) * a["weight"],
         residual.T @ a["query"],
     ]
 
@@ -91,7 +89,7 @@ def test_columns_that_are_left_out_of_rows_have_no_weight(num_hardest: int | Non
     left_out[700] = True
     columns = tf.RaggedTensor.from_row_lengths(np.nonzero(left_out)[1].astype(np.int32), left_out.sum(axis=1))
     tensors = {name: tf.constant(a, tf.int32 if name.endswith("ids") else tf.float32) for name, a in arrays.items()}
-    learned = [tensors[name] for name in ("query", "positive", "candidates")]
+    learned = [tensors[name] for name in ("query", "positive_logit", "candidates")]
 
     @tf.function
     def run() -> tuple[tf.Tensor, ...]:
