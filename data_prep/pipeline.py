@@ -18,7 +18,6 @@ from data_prep.events import EventBatch, Events, joined
 from data_prep.extend import OldDataset, open_old
 from data_prep.filters import apply_filters
 from data_prep.manifest import complete, count_refused, write_quarantine, write_table
-from data_prep.progress import stage
 from data_prep.sequences import Sequences, build_sequences
 from data_prep.shards import write_shards
 from data_prep.split import TEST, TRAIN, split_events, times_of_rows
@@ -37,6 +36,7 @@ from data_prep.time_units import with_dates_as_numbers
 from data_prep.validate import Quarantine
 from recsys.artifacts import new_directory, refuse_existing
 from recsys.schema import SPLITS, Manifest, SplitRule
+from recsys.stages import stage
 
 
 @dataclass(frozen=True)

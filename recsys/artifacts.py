@@ -1,4 +1,4 @@
-"""Directories that appear under their final name only when complete."""
+"""Directories and files that appear under their final name only when complete."""
 
 import errno
 import fcntl
@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from recsys.errors import OutputError, OutputExistsError
 
@@ -21,15 +21,19 @@ _CHUNK_BYTES = 1 << 20
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def refuse_existing(path: Path) -> None:
+def refuse_existing(path: Path, kind: Literal["directory", "file"] = "directory") -> None:
     """Refuses an output that cannot be made, before any work is done for it.
+
+    Args:
+      path: the output.
+      kind: what it is to be.
 
     Raises:
       OutputExistsError: `path` is already there.
       OutputError: it lies below something that is no directory.
     """
     if path.exists():
-        raise OutputExistsError(f"{path} exists: expected a new directory; choose another name or remove it first")
+        raise OutputExistsError(f"{path} exists: expected a new {kind}; choose another name or remove it first")
     nearest = next(parent for parent in path.absolute().parents if parent.exists())
     if not nearest.is_dir():
         raise OutputError(f"{path} cannot be made ({nearest} is a file): expected a place where one may write")
@@ -49,7 +53,37 @@ def new_directory(path: Path) -> Iterator[Path]:
       OutputExistsError: `path` exists, before the block or when it ends.
       OutputError: it cannot be made where it should be, or there is no room for what the block writes.
     """
-    refuse_existing(path)
+    with _aside(path, "directory") as partial:
+        yield partial
+        partial.chmod(0o755)
+        refuse_existing(path)
+        partial.rename(path)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Yields the name of a file to write, and renames it to `path` when the block ends well.
+
+    What is left of a killed process, or by an exception, is as for `new_directory`.
+
+    Args:
+      path: the final file, which must not exist.
+
+    Raises:
+      OutputExistsError: `path` exists, before the block or when it ends.
+      OutputError: it cannot be made where it should be, or there is no room for what the block writes.
+    """
+    with _aside(path, "file") as folder:
+        partial = folder / path.name
+        yield partial
+        refuse_existing(path, "file")
+        partial.rename(path)
+
+
+@contextmanager
+def _aside(path: Path, kind: Literal["directory", "file"]) -> Iterator[Path]:
+    """Yields a directory beside `path` that is gone afterwards; the block moves what it has made of it to `path`."""
+    refuse_existing(path, kind)
     new_parents = [parent for parent in path.parents if not parent.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,16 +94,11 @@ def new_directory(path: Path) -> Iterator[Path]:
     try:
         with _telling_no_room(path):
             yield partial
-            partial.chmod(0o755)
-            refuse_existing(path)
-            partial.rename(path)
-    except BaseException:
+    finally:
         shutil.rmtree(partial, ignore_errors=True)
         for parent in new_parents:
             if not any(parent.iterdir()):
                 parent.rmdir()
-        raise
-    finally:
         os.close(lock)
 
 

@@ -252,11 +252,23 @@ def recommend(
     exclude: Annotated[str, typer.Option(help="Item ids not to recommend: 1,2,3.")] = "",
     version: Annotated[int | None, typer.Option(help="A version; the latest by default.")] = None,
     as_json: _JsonOption = False,
+    all_users: Annotated[
+        bool, typer.Option("--all-users", help="Answer for all users of the model, by --out.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="The Parquet file to make of all users: user_id, rank, item_id, score.")
+    ] = None,
 ) -> None:
     """Answers with the best items that a user has not taken.
 
     Example: recsys recommend models/ml-small --user 42 -k 10
+
+    Example: recsys recommend models/ml-small --all-users --out best.parquet -k 100
     """
+    if all_users or out is not None:
+        of_one = {"--user": user, "--history": history, "--exclude": exclude, "--json": as_json}
+        _recommend_to_all(model, k, version, all_users, out, [name for name, value in of_one.items() if value])
+        return
     from experiments.tables import print_recommendations, stdout
     from serving.bundle import open_bundle
     from serving.recommend import recommend as ask
@@ -268,6 +280,22 @@ def recommend(
         known = "known" if answer["known"] else "unknown to this model"
         known += "; what is popular of late" if answer["source"] == "popularity" else ""
         print_recommendations(stdout(), f"For user {user or 'nobody'} ({known})", answer["items"])
+
+
+def _recommend_to_all(
+    model: Path, k: int, version: int | None, all_users: bool, out: Path | None, of_one: list[str]
+) -> None:
+    from recsys.artifacts import refuse_existing
+
+    if not all_users or out is None:
+        raise ConfigError("--all-users and --out go together: expected --all-users --out best.parquet")
+    if of_one:
+        raise ConfigError(f"--all-users asks for everybody: leave {', '.join(of_one)} away")
+    refuse_existing(out, "file")
+    from serving.bundle import open_bundle
+    from serving.recommend_all import recommend_all
+
+    print(f"{out}: {recommend_all(open_bundle(model, version), k, out):,} users")
 
 
 @app.command()

@@ -6,6 +6,7 @@ signatures, searches exactly and needs nothing but TensorFlow. Both are laid out
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -26,6 +27,7 @@ TWIN = "exact"
 EXTRA = "assets.extra"
 ITEMS = f"{EXTRA}/items.parquet"
 CANDIDATES = f"{EXTRA}/candidates.parquet"
+_USERS = "assets/users.txt"
 _RECORD = f"{EXTRA}/bundle.json"
 
 
@@ -90,6 +92,11 @@ class Bundle:
     def version(self) -> int:
         """The version, which only grows."""
         return int(self.path.name)
+
+    def users(self) -> Iterator[str]:
+        """Reads the raw ids of the users it knows, one after the other."""
+        with (self.path / _USERS).open(encoding="utf-8", newline="\n") as lines:
+            yield from (line.removesuffix("\n") for line in lines)
 
     @cached_property
     def shown(self) -> dict[str, dict[str, str]]:

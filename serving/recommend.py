@@ -28,9 +28,7 @@ def recommend(
     Raises:
       RequestError: `k` is out of range.
     """
-    limit = bundle.record.max_k
-    if not 1 <= k <= limit:
-        raise RequestError(f"k = {k}: expected 1 … {limit} (the catalogue has {bundle.record.num_candidates} items)")
+    require_k(bundle, k)
     answer = bundle.model.signatures["recommend"](
         user_id=tf.constant([user_id]),
         history=tf.constant([list(history)], tf.string, shape=(1, len(history))),
@@ -45,3 +43,10 @@ def recommend(
     ]
     known, source = bool(answer["known"].numpy()[0]), answer["source"].numpy()[0].decode()
     return {"user_id": user_id, "known": known, "source": source, "items": items}
+
+
+def require_k(bundle: Bundle, k: int) -> None:
+    """Raises `RequestError` when a bundle does not answer with so many items."""
+    limit = bundle.record.max_k
+    if not 1 <= k <= limit:
+        raise RequestError(f"k = {k}: expected 1 … {limit} (the catalogue has {bundle.record.num_candidates} items)")

@@ -266,6 +266,43 @@ def test_recommending_beyond_the_catalogue_is_refused(shell: Shell, tiny_run: Ru
     assert said == f"recsys: k = {items + 1}: expected 1 … {items} (the catalogue has {items} items)"
 
 
+def test_recommend_writes_a_file_of_all_users(shell: Shell, tiny_run: Run, tiny_models: Path, tmp_path: Path) -> None:
+    out = tmp_path / "best.parquet"
+    code, printed, said = shell("recommend", tiny_models / "tiny", "--all-users", "--out", out, "-k", "3")
+    assert (code, printed) == (0, f"{out}: 150 users\n")
+    assert said.startswith("recommending  150 users  ")
+    assert pd.read_parquet(out)["user_id"].nunique() == tiny_run.dataset.users.num_rows == 150
+    said = shell.refusal("recommend", tiny_models / "tiny", "--all-users", "--out", out)
+    assert said == f"recsys: {out} exists: expected a new file; choose another name or remove it first"
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (
+            ["--all-users"],
+            "--all-users and --out go together: expected --all-users --out best.parquet",
+        ),
+        (
+            ["--out", "x"],
+            "--all-users and --out go together: expected --all-users --out best.parquet",
+        ),
+        (
+            ["--all-users", "--out", "x", "--user", "u1", "--json"],
+            "--all-users asks for everybody: leave --user, --json away",
+        ),
+        (
+            ["--all-users", "--out", "x", "--history", "i1", "--exclude", "i2"],
+            "--all-users asks for everybody: leave --history, --exclude away",
+        ),
+    ],
+)
+def test_options_of_one_user_and_of_all_do_not_mix(
+    shell: Shell, tiny_models: Path, options: list[str], complaint: str
+) -> None:
+    assert shell.refusal("recommend", tiny_models / "tiny", *options) == f"recsys: {complaint}"
+
+
 def test_a_bundle_of_other_versions_is_refused(shell: Shell, tiny_models: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_models / "tiny", tmp_path / "tiny")
     file = tmp_path / "tiny" / "1" / "assets.extra" / "bundle.json"

@@ -40,7 +40,6 @@ from data_prep.extend import OldDataset, open_old
 from data_prep.filters import require_some
 from data_prep.manifest import complete, count_refused
 from data_prep.moments import Format
-from data_prep.progress import stage as shown
 from data_prep.shards import Layout
 from data_prep.split import require_all_parts, require_train_weight, split_rule
 from data_prep.statistics import UserProfile, describe, time_edges
@@ -48,6 +47,7 @@ from data_prep.tables import Tables, columns_beside, open_tables
 from data_prep.time_units import with_dates_as_numbers
 from recsys.artifacts import new_directory, refuse_existing
 from recsys.schema import SPLITS, Feature, Manifest, NumericFit
+from recsys.stages import stage as shown
 
 PARTITION_ROWS = 1_000_000
 

@@ -1,4 +1,4 @@
-"""Directories and JSON files that are whole or absent."""
+"""Directories and files that are whole or absent."""
 
 import errno
 import glob
@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from recsys.artifacts import new_directory, refuse_existing, sha256_of, write_json
+from recsys.artifacts import new_directory, new_file, refuse_existing, sha256_of, write_json
 from recsys.errors import OutputError, OutputExistsError
 
 
@@ -65,6 +65,33 @@ def test_a_path_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
         race()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert list(out.iterdir()) == []
+
+
+def test_a_file_appears_when_its_block_ends(tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "out.txt"
+    with new_file(out) as partial:
+        partial.write_text("a")
+        assert not out.exists()
+    assert out.read_text() == "a"
+    assert [path.name for path in out.parent.iterdir()] == ["out.txt"]
+
+
+def test_an_exception_leaves_no_file_and_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), new_file(tmp_path / "deep" / "out.txt") as partial:  # noqa: PT012
+        partial.write_text("a")
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_exists_or_appears_meanwhile_is_kept(tmp_path: Path) -> None:
+    out = tmp_path / "out.txt"
+    with pytest.raises(OutputExistsError), new_file(out) as partial:  # noqa: PT012
+        partial.write_text("ours")
+        out.write_text("mine")
+    with pytest.raises(OutputExistsError) as error, new_file(out):
+        pass
+    assert str(error.value) == f"{out} exists: expected a new file; choose another name or remove it first"
+    assert (out.read_text(), list(tmp_path.iterdir())) == ("mine", [out])
 
 
 WRITERS = {
@@ -129,14 +156,14 @@ def test_memory_that_tensorflow_lacks_is_no_full_disk(tmp_path: Path) -> None:
 
 
 @contextmanager
-def attempt(out: Path) -> Iterator[subprocess.Popen[str]]:
+def attempt(out: Path, kind: str = "directory") -> Iterator[subprocess.Popen[str]]:
     """A process that has written half of `out`, and waits; it is killed at the end."""
     program = f"""
 import time
 from pathlib import Path
-from recsys.artifacts import new_directory
-with new_directory(Path({str(out)!r})) as folder:
-    (folder / "half").write_text("half")
+from recsys.artifacts import new_{kind}
+with new_{kind}(Path({str(out)!r})) as partial:
+    {"(partial / 'half')" if kind == "directory" else "partial"}.write_text("half")
     print("written", flush=True)
     time.sleep(60)
 """
@@ -162,6 +189,18 @@ def test_what_a_killed_attempt_has_left_is_removed_by_the_next(tmp_path: Path) -
             assert folder.is_dir()
     assert sorted(path.name for path in tmp_path.iterdir())[1:] == ["out", "out[1]"]
     assert len(list(tmp_path.glob(".other.partial-*/half"))) == 1
+
+
+def test_a_killed_attempt_leaves_no_file_that_looks_whole(tmp_path: Path) -> None:
+    with attempt(tmp_path / "out", "file") as process:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    [left] = tmp_path.rglob("out")
+    assert (left.parent.name[:13], left.read_text()) == (".out.partial-", "half")
+    with new_file(tmp_path / "out") as partial:
+        partial.write_text("whole")
+    assert (tmp_path / "out").read_text() == "whole"
+    assert list(tmp_path.iterdir()) == [tmp_path / "out"]
 
 
 def test_what_a_living_attempt_writes_is_left_alone(tmp_path: Path) -> None:
