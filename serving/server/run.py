@@ -18,6 +18,7 @@ from serving.server.logs import log_as_json
 from serving.server.metrics import Metrics
 from serving.server.registry import Registry
 from serving.server.rest.app import make_app
+from serving.server.rest.one_write import OneWriteProtocol
 from serving.server.rpc.app import RpcServer
 from serving.server.service import Service
 from serving.server.settings import NetworkConfig, ServerConfig
@@ -49,6 +50,8 @@ async def _serve(models: Path, config: ServerConfig) -> None:
     rest = _RestServer(
         uvicorn.Config(
             make_app(service, gatekeeper, metrics, config.limits),
+            http=OneWriteProtocol,
+            proxy_headers=False,
             log_config=None,
             access_log=False,
             server_header=False,
