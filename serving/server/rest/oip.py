@@ -32,6 +32,8 @@ _DATATYPES = {
 }
 
 _MAX_AXES = 8
+# An extension that we do not have: the length of the JSON that precedes binary tensors.
+_BINARY = "Inference-Header-Content-Length"
 
 _TAG = "Open Inference Protocol"
 _TARGETS = ("/v2/models/{model:name}", "/v2/models/{model:name}/versions/{version:digits}")
@@ -94,6 +96,8 @@ def operations(service: Service) -> list[Operation]:
 
     async def infer(request: Request) -> Response:
         """Calls a signature."""
+        if _BINARY in request.headers:
+            raise invalid(f"{_BINARY}: tensors in binary are not supported; expected them in JSON")
         return await _infer(service, _target(request), await read_body(request, InferRequest))
 
     return [
@@ -169,6 +173,9 @@ def _tensor(given: InferInput, signature: Signature) -> npt.NDArray[Any]:
     if given.datatype != _DATATYPES[spec.dtype]:
         raise invalid(f"input {given.name}: expected {_DATATYPES[spec.dtype]}, received {given.datatype[:64]!r}")
     flat = _flat(given.data)
+    if spec.dtype.startswith("int"):
+        # JSON has one kind of numbers: there are clients that write 3 as 3.0.
+        flat = [int(value) if isinstance(value, float) and value.is_integer() else value for value in flat]
     if math.prod(given.shape) != len(flat):
         raise invalid(f"input {given.name}: its shape has {math.prod(given.shape)} elements, received {len(flat)}")
     return to_array(given.name, flat, Spec(spec.dtype, (None,))).reshape(given.shape)

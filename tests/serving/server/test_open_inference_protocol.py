@@ -106,6 +106,24 @@ def test_what_cannot_be_answered_is_400_and_says_why(server: Server, body: dict[
     assert (answer.status_code, answer.json()) == (400, {"error": message})
 
 
+@pytest.mark.parametrize("k", [1.5, 1e300, True])
+def test_a_number_that_is_no_integer_is_none(server: Server, k: object) -> None:
+    inputs = [
+        {"name": "item_id", "shape": [1], "datatype": "BYTES", "data": ["i3"]},
+        {"name": "k", "shape": [], "datatype": "INT32", "data": [k]},
+    ]
+    answer = server.http.post(INFER, json={"inputs": inputs, "parameters": {"signature_name": "similar_items"}})
+    assert answer.status_code == 400
+    assert answer.json()["error"].startswith("input k: expected int32, received a ")
+
+
+def test_tensors_in_binary_are_refused_in_so_many_words(server: Server) -> None:
+    headers = {"inference-header-content-length": "2"}
+    answer = server.http.post(INFER, content=b"{}\0\0", headers=headers)
+    expected = "Inference-Header-Content-Length: tensors in binary are not supported; expected them in JSON"
+    assert (answer.status_code, answer.json()) == (400, {"error": expected})
+
+
 @pytest.mark.parametrize("path", ["other", "tiny/versions/7"])
 def test_an_unknown_model_or_version_is_404(server: Server, path: str) -> None:
     for answer in (
