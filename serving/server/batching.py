@@ -11,18 +11,19 @@ import numpy as np
 from serving.server.messages import Answer, Ask, Failed, Tensors
 from serving.server.settings import BatchingConfig
 from serving.server.signatures import Signature
-from serving.server.status import Code, ServingError
+from serving.server.status import Code, ServingError, too_late
 
 _Key = tuple[Any, ...]
 Call = Callable[[Ask], Awaitable[Answer | Failed]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Waiting:
     ask: Ask
     rows: int
     key: _Key
     answer: "asyncio.Future[Answer]"
+    is_queued: bool = True
 
 
 class Batcher:
@@ -50,7 +51,7 @@ class Batcher:
             the model fails.
         """
         if seconds <= 0:
-            raise _too_late()
+            raise too_late()
         if self._queued_rows and self._queued_rows + rows > self._capacity:
             raise ServingError(Code.UNAVAILABLE, "the queue is full: try again later")
         loop = asyncio.get_running_loop()
@@ -63,6 +64,9 @@ class Batcher:
             return await waiting.answer
         finally:
             timer.cancel()
+            if waiting.is_queued:  # its client has gone, or its time is over
+                self._queue.remove(waiting)
+                self._queued_rows -= rows
 
     @property
     def _capacity(self) -> int:
@@ -99,13 +103,13 @@ class Batcher:
         rows, others = 0, deque[_Waiting]()
         while self._queue and rows < self._config.max_batch_size:
             waiting = self._queue.popleft()
-            if waiting.answer.done():
-                self._queued_rows -= waiting.rows
-            elif not batch or (waiting.key == batch[0].key and rows + waiting.rows <= self._config.max_batch_size):
+            fits = not batch or (waiting.key == batch[0].key and rows + waiting.rows <= self._config.max_batch_size)
+            if waiting.answer.done() or not fits:  # what is over leaves the queue in `run`
+                others.append(waiting)
+            else:
+                waiting.is_queued = False
                 batch.append(waiting)
                 rows += waiting.rows
-            else:
-                others.append(waiting)
         self._queue.extendleft(reversed(others))
         self._queued_rows -= rows
         return batch
@@ -123,8 +127,7 @@ class Batcher:
                 if not waiting.answer.done():
                     waiting.answer.set_result(answer)
         elif len(batch) == 1:
-            code = Code.INVALID_ARGUMENT if reply.by_request else Code.INTERNAL
-            _fail(batch[0].answer, ServingError(code, reply.reason))
+            _fail(batch[0].answer, ServingError(reply.code, reply.reason))
         else:
             # One request's fault must not be the others'.
             for waiting in batch:
@@ -179,11 +182,7 @@ def _apart(reply: Answer, batch: list[_Waiting]) -> Iterator[Answer]:
 
 
 def _expire(answer: "asyncio.Future[Answer]") -> None:
-    _fail(answer, _too_late())
-
-
-def _too_late() -> ServingError:
-    return ServingError(Code.DEADLINE_EXCEEDED, "there was no answer within the deadline")
+    _fail(answer, too_late())
 
 
 def _fail(answer: "asyncio.Future[Answer]", error: ServingError) -> None:

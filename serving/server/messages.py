@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from serving.bundle import BundleRecord
+from serving.server.status import Code
 
 # By name; strings are object arrays of bytes.
 Tensors = dict[str, npt.NDArray[Any]]
@@ -76,10 +77,10 @@ class Found:
 
 @dataclass(frozen=True)
 class Failed:
-    """A call that raised; `by_request` says whether the request was at fault, and not the model."""
+    """A call that raised, and with which code."""
 
     reason: str
-    by_request: bool
+    code: Code
 
 
 def frame(message: object) -> bytes:
@@ -99,11 +100,8 @@ async def receive(reader: asyncio.StreamReader) -> Any:
 
 
 def receive_blocking(file: BinaryIO) -> Any:
-    """Returns the next message, or None when the other end is gone."""
-    try:
-        header = file.read(_LENGTH.size)
-    except ConnectionResetError:  # it went with a reply unread, whose client had gone
-        return None
+    """Returns the next message, or None when the other end is closed."""
+    header = file.read(_LENGTH.size)
     if len(header) < _LENGTH.size:
         return None
     return pickle.loads(file.read(_LENGTH.unpack(header)[0]))  # noqa: S301  from our own process

@@ -13,7 +13,7 @@ from serving.server.metrics import Metrics
 from serving.server.release import Decisions, Plan, make_plan, read_decisions
 from serving.server.servable import Servable
 from serving.server.settings import ServerConfig
-from serving.server.status import Code, ServingError, invalid
+from serving.server.status import Code, ServingError, invalid, not_found
 
 _LOG = logging.getLogger("recsys.serving")
 
@@ -57,6 +57,11 @@ class Model:
         """What serves now."""
         return self._plan
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether it can answer."""
+        return self._plan.stable is not None and self._loaded[self._plan.stable].is_alive
+
     def find(self, version: int | None, label: str | None) -> Servable:
         """Returns the version to ask; without a version and label by the traffic fraction of the canary.
 
@@ -75,9 +80,7 @@ class Model:
         else:
             chosen = self._plan.stable
         if chosen not in self._plan.wanted:
-            which = "Latest" if version is None else "Specific"
-            asked = self.name if version is None else f"{self.name}, {version}"
-            raise ServingError(Code.NOT_FOUND, f"Servable not found for request: {which}({asked})")
+            raise not_found(self.name, version)
         found = self._loaded[chosen]
         if not found.is_alive:
             raise ServingError(Code.UNAVAILABLE, "the model's process has ended; it is being started again")

@@ -9,7 +9,7 @@ from tensorflow_serving.apis.model_pb2 import ModelSpec
 from serving.server.model import VersionStatus
 from serving.server.registry import Registry
 from serving.server.service import Target
-from serving.server.status import Code, ServingError
+from serving.server.status import Code, not_found
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,13 @@ def status_response(registry: Registry, target: Target) -> GetModelStatusRespons
     Raises:
       ServingError: there is no such model, version or label.
     """
-    model = registry.model(target.model)
+    model = registry.model(target.model, target.version)
     wanted = target.version
     if target.label is not None:
         wanted = model.find(None, target.label).version
     statuses = [status for version, status in sorted(model.statuses.items(), reverse=True) if wanted in (None, version)]
     if not statuses:
-        asked = f"Specific({target.model}, {wanted})" if wanted is not None else f"Latest({target.model})"
-        raise ServingError(Code.NOT_FOUND, f"Servable not found for request: {asked}")
+        raise not_found(target.model, wanted)
     return GetModelStatusResponse(model_version_status=[_status(status) for status in statuses])
 
 

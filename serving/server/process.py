@@ -33,11 +33,6 @@ class ModelProcess:
         """Whether it can be asked."""
         return not self._receiving.done()
 
-    @property
-    def pid(self) -> int:
-        """The process' id."""
-        return int(self._process.pid)
-
     async def ask(self, message: object) -> Any:
         """Sends a message and returns the reply.
 
@@ -82,18 +77,28 @@ async def start(models: Path, version: int) -> tuple[ModelProcess, Loaded]:
     """
     ours, theirs = socket.socketpair()
     process = _processes.Process(target=worker.main, args=(theirs, models, version), daemon=True)
-    with theirs:
-        await asyncio.to_thread(process.start)
     reader, writer = await asyncio.open_connection(sock=ours)
+    starting = asyncio.create_task(asyncio.to_thread(_start, process, theirs))
     try:
+        await asyncio.shield(starting)
         first = await receive(reader)
     except (asyncio.IncompleteReadError, ConnectionError):
         first = Refused(f"{models.name}/{version}: its process ended while it was loading")
+    except asyncio.CancelledError:  # the server ends
+        writer.close()
+        await starting
+        process.kill()
+        raise
     if isinstance(first, Refused):
         writer.close()
         await asyncio.to_thread(process.join)
         raise BundleError(first.reason)
     return ModelProcess(process, reader, writer), first
+
+
+def _start(process: Any, theirs: socket.socket) -> None:
+    with theirs:
+        process.start()
 
 
 def _gone() -> ServingError:

@@ -13,7 +13,7 @@ from serving.server.metrics import Metrics
 from serving.server.model import Model
 from serving.server.servable import Servable
 from serving.server.settings import ServerConfig
-from serving.server.status import Code, ServingError
+from serving.server.status import not_found
 
 _LOG = logging.getLogger("recsys.serving")
 
@@ -38,21 +38,21 @@ class Registry:
     @property
     def is_ready(self) -> bool:
         """Whether every model that was there at the start can answer; one that is added later is not waited for."""
-        return bool(self._at_start) and all(self._by_name[name].plan.stable is not None for name in self._at_start)
+        return bool(self._at_start) and all(self._by_name[name].is_ready for name in self._at_start)
 
     @property
     def names(self) -> list[str]:
         """The models', sorted."""
         return sorted(self._by_name)
 
-    def model(self, name: str) -> Model:
-        """Returns a model.
+    def model(self, name: str, version: int | None = None) -> Model:
+        """Returns the model that a client asks for, in a version or in any.
 
         Raises:
           ServingError: NOT_FOUND.
         """
         if name not in self._by_name:
-            raise ServingError(Code.NOT_FOUND, f"Servable not found for request: Latest({name[:64]})")
+            raise not_found(name, version)
         return self._by_name[name]
 
     @contextmanager
@@ -62,7 +62,7 @@ class Registry:
         Raises:
           ServingError: see `Model.find`.
         """
-        with self.model(name).find(version, label).in_use() as servable:
+        with self.model(name, version).find(version, label).in_use() as servable:
             yield servable
 
     async def watch(self, after_each: Callable[[], Awaitable[None]]) -> None:

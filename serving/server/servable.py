@@ -16,6 +16,9 @@ from serving.server.settings import BatchingConfig
 from serving.server.signatures import read_signatures
 from serving.server.status import Code, ServingError
 
+# A search looks through the whole catalogue, and what is asked of the model waits for it.
+_MAX_SEARCHES = 4
+
 
 class Servable:
     """A version in its process, behind its batcher.
@@ -37,7 +40,7 @@ class Servable:
         self.signatures = read_signatures(self.signature_defs)
         self._process = worker
         self.batcher = Batcher(self._call, config, metrics.batch_rows.labels(self.model).observe)
-        self._users = 0
+        self._users = self._searches = 0
         self._unused = asyncio.Event()
         self._unused.set()
 
@@ -62,20 +65,26 @@ class Servable:
         """Looks for items by what is shown of them.
 
         Raises:
-          ServingError: UNAVAILABLE, its process has ended.
+          ServingError: UNAVAILABLE, too many look at the same time, or its process has ended.
         """
-        found: Found = await self._process.ask(Search(text, limit))
-        return found
+        if self._searches == _MAX_SEARCHES:
+            raise ServingError(Code.UNAVAILABLE, "too many search at the same time: try again later")
+        self._searches += 1
+        try:
+            found: Found = await self._process.ask(Search(text, limit))
+            return found
+        finally:
+            self._searches -= 1
 
     async def ask_apart(self, ask: Ask) -> Answer:
         """Calls a signature beside the batcher, for nobody who waits.
 
         Raises:
-          ServingError: INTERNAL, the model failed; UNAVAILABLE, its process has ended.
+          ServingError: as the model fails; UNAVAILABLE, its process has ended.
         """
         reply = await self._call(ask)
         if isinstance(reply, Failed):
-            raise ServingError(Code.INTERNAL, reply.reason)
+            raise ServingError(reply.code, reply.reason)
         return reply
 
     async def unload(self) -> None:

@@ -1,5 +1,6 @@
 """What every protocol does: find the version, check the request, ask, name what was answered."""
 
+import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from serving.server.servable import Servable
 from serving.server.settings import LimitsConfig, ServerConfig
 from serving.server.shadow import ShadowRecall
 from serving.server.signatures import Signature, find
-from serving.server.status import invalid
+from serving.server.status import invalid, too_late
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,11 @@ class Service:
           ServingError: the request is refused.
         """
         with self.registry.use(target.model, target.version, target.label) as servable:
-            return await servable.search(text, limit)
+            try:
+                async with asyncio.timeout(self._config.batching.deadline_seconds):
+                    return await servable.search(text, limit)
+            except TimeoutError as error:
+                raise too_late() from error
 
     def only_model(self, name: str) -> str:
         """Returns the model that is meant when a request names none.

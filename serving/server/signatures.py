@@ -42,9 +42,12 @@ class Spec:
 
     def fits(self, value: Any) -> bool:
         """Whether an array has this dtype and shape."""
-        dtype = STRING if value.dtype == object else value.dtype.name
         sizes = zip(value.shape, self.shape, strict=False)
-        return dtype == self.dtype and value.ndim == len(self.shape) and all(b in (a, None) for a, b in sizes)
+        return (
+            value.dtype == numpy_dtype(self.dtype)
+            and value.ndim == len(self.shape)
+            and all(b in (a, None) for a, b in sizes)
+        )
 
     def __str__(self) -> str:
         return f"{self.dtype} [{', '.join('any' if size is None else str(size) for size in self.shape)}]"

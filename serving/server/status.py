@@ -14,6 +14,8 @@ class Code(Enum):
     PERMISSION_DENIED = (7, 403)
     RESOURCE_EXHAUSTED = (8, 429)
     FAILED_PRECONDITION = (9, 400)
+    OUT_OF_RANGE = (11, 400)
+    UNIMPLEMENTED = (12, 501)
     INTERNAL = (13, 500)
     UNAVAILABLE = (14, 503)
     UNAUTHENTICATED = (16, 401)
@@ -28,6 +30,11 @@ class Code(Enum):
         """Of a REST answer."""
         return self.value[1]
 
+    @classmethod
+    def numbered(cls, number: int) -> "Code":
+        """Returns the code of a number; INTERNAL for those that a client can make nothing of."""
+        return next((code for code in cls if code.number == number), cls.INTERNAL)
+
 
 class ServingError(RecsysError):
     """A request that is refused. The message is for the client: it names no path of this machine."""
@@ -38,6 +45,17 @@ class ServingError(RecsysError):
         self.code = code
 
 
+def not_found(model: str, version: int | None) -> ServingError:
+    """A model that is not served, or not in that version; None is any."""
+    asked = f"Latest({model[:64]})" if version is None else f"Specific({model[:64]}, {version})"
+    return ServingError(Code.NOT_FOUND, f"Servable not found for request: {asked}")
+
+
 def invalid(message: str) -> ServingError:
     """A request that cannot be answered as asked."""
     return ServingError(Code.INVALID_ARGUMENT, message)
+
+
+def too_late() -> ServingError:
+    """A request whose time is over."""
+    return ServingError(Code.DEADLINE_EXCEEDED, "there was no answer within the deadline")

@@ -1,5 +1,6 @@
 """The process of one version of one model: verifies, loads and warms it up, then answers until its socket closes."""
 
+import contextlib
 import gc
 import itertools
 import logging
@@ -16,9 +17,12 @@ from tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
 from recsys.errors import RecsysError
 from serving.bundle import Bundle, open_bundle
 from serving.server.messages import Answer, Ask, Failed, Found, Loaded, Refused, Search, frame, receive_blocking
+from serving.server.status import Code
 from serving.server.warmup import warm_up
 
-_BY_REQUEST = (tf.errors.InvalidArgumentError, tf.errors.OutOfRangeError, tf.errors.FailedPreconditionError)
+_BY_REQUEST = (Code.INVALID_ARGUMENT, Code.OUT_OF_RANGE, Code.FAILED_PRECONDITION)
+
+_LOG = logging.getLogger("recsys.serving")
 
 
 def main(connection: socket.socket, models: Path, version: int) -> None:
@@ -27,7 +31,8 @@ def main(connection: socket.socket, models: Path, version: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    with connection, connection.makefile("rb") as requests:
+    # The other end may go with a reply unread, or before there is one.
+    with contextlib.suppress(ConnectionError), connection, connection.makefile("rb") as requests:
         try:
             bundle, loaded = _load(models, version)
             catalogue = _Catalogue(bundle)
@@ -71,23 +76,23 @@ class _Catalogue:
 def _reply(request: Ask | Search, bundle: Bundle, catalogue: _Catalogue) -> Answer | Found | Failed:
     if isinstance(request, Search):
         return catalogue.search(request.text, request.limit)
+    answer = call(bundle.model.signatures[request.signature], request)
+    if isinstance(answer, Failed) or not request.shown:
+        return answer
+    ids = answer.outputs["item_ids"]
+    return Answer(answer.outputs, [[catalogue.shown.get(item.decode(), {}) for item in row if item] for row in ids])
+
+
+def call(signature: Any, ask: Ask) -> Answer | Failed:
+    """Calls a signature. Whatever it raises, the next request may be answered."""
     try:
-        outputs = call(bundle.model.signatures[request.signature], request.inputs)
-    except _BY_REQUEST:
-        return Failed("the model cannot answer these inputs", by_request=True)
-    except Exception:
-        # Whatever it was, the next request may be answered; this one's client is told that it was not its fault.
-        logging.getLogger("recsys.serving").exception("a call of %s failed", request.signature)
-        return Failed("the model failed", by_request=False)
-    if not request.shown:
-        return Answer(outputs)
-    ids = outputs["item_ids"]
-    return Answer(outputs, [[catalogue.shown.get(item.decode(), {}) for item in row if item] for row in ids])
-
-
-def call(signature: Any, inputs: dict[str, Any]) -> dict[str, Any]:
-    """Calls a signature with arrays and returns arrays."""
-    return {name: value.numpy() for name, value in signature(**_tensors(inputs)).items()}
+        return Answer({name: value.numpy() for name, value in signature(**_tensors(ask.inputs)).items()})
+    except Exception as error:
+        code = Code.numbered(error.error_code) if isinstance(error, tf.errors.OpError) else Code.INTERNAL
+        if code in _BY_REQUEST:
+            return Failed("the model cannot answer these inputs", code)
+        _LOG.exception("a call of %s failed", ask.signature)
+        return Failed("the model failed", code)
 
 
 def _tensors(inputs: dict[str, Any]) -> dict[str, tf.Tensor]:

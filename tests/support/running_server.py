@@ -1,5 +1,6 @@
 """A real server on loopback, and how tests publish versions."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,15 @@ class Server:
     def events(self, message: str) -> list[dict[str, Any]]:
         return [line for line in self.log() if line["message"] == message]
 
+    def line_of(self, request_id: str) -> dict[str, Any]:
+        """The log's line about a request, which may follow the answer."""
+        self._wait(lambda: self._lines_of(request_id))
+        [line] = self._lines_of(request_id)
+        return line
+
+    def _lines_of(self, request_id: str) -> list[dict[str, Any]]:
+        return [line for line in self.log() if line.get("request_id") == request_id]
+
     def statuses(self, model: str = "tiny") -> dict[str, str]:
         """The state of each version."""
         answer = self.http.get(f"/v1/models/{model}").json()
@@ -69,9 +80,29 @@ class Server:
         return self.process.wait(30)
 
 
-def publish(models: Path, version: int) -> Path:
-    """Publishes a copy of version 1, as `recsys export` does: aside, then renamed."""
+def publish(models: Path, version: int, change: Callable[[Path], object] | None = None) -> Path:
+    """Publishes a copy of version 1, as `recsys export` does: aside, then renamed; `change` works on the copy."""
     partial, final = models / f".{version}.partial-test", models / str(version)
     shutil.copytree(models / "1", partial)
+    if change is not None:
+        change(partial)
+        sign(partial)
     partial.rename(final)
     return final
+
+
+def sign(bundle: Path) -> None:
+    """Makes the record fit a bundle whose files were changed, as if it had been exported so."""
+    file = bundle / "assets.extra" / "bundle.json"
+    record = json.loads(file.read_text())
+    files = {path.relative_to(bundle).as_posix(): path for path in bundle.rglob("*") if path.is_file()}
+    del files["assets.extra/bundle.json"]
+    record["files"] = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
+    record.pop("sha256")
+    record["sha256"] = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+    file.write_text(json.dumps(record))
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started, by any of its threads."""
+    return [int(child) for file in Path(f"/proc/{pid}/task").glob("*/children") for child in file.read_text().split()]

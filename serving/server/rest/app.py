@@ -35,6 +35,7 @@ def make_app(service: Service, gatekeeper: Gatekeeper, metrics: Metrics, limits:
         ],
         exception_handlers={ServingError: _refused, HTTPException: _refused_by_framework, Exception: _failed},
     )
+    app.router.redirect_slashes = False  # a client that posts to a wrong path is told so
     return Gate(app, gatekeeper, metrics, limits.body_bytes, lambda name: name in service.registry.names)
 
 

@@ -1,26 +1,24 @@
 """What happens around every REST request: its id, its size, its token, its line in the log, its metrics."""
 
 import logging
-import re
 import time
-import uuid
 from collections.abc import Callable
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.server import auth
 from serving.server.auth import Gatekeeper
+from serving.server.logs import REQUEST_ID, request_id
 from serving.server.metrics import Metrics
 from serving.server.rest.answers import error_answer, refusal
 from serving.server.rest.operations import ADMIN_PREFIX, OPEN_PATHS, OPEN_PREFIX
 from serving.server.status import ServingError
 
 _LOG = logging.getLogger("recsys.serving.rest")
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_REQUEST_ID_HEADER = "x-request-id"
 _OK, _TOO_LARGE = 200, 413
 _SECURITY_HEADERS = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
 
@@ -42,16 +40,15 @@ class Gate:
             return
         started = time.perf_counter()
         headers = Headers(scope=scope)
-        given_id = headers.get(_REQUEST_ID_HEADER, "")
-        request_id = given_id if _REQUEST_ID.fullmatch(given_id) else uuid.uuid4().hex
-        outgoing = _Outgoing(send, request_id)
+        identity = request_id(headers.get(REQUEST_ID, ""))
+        outgoing = _Outgoing(send, identity)
         try:
             await self._admitted(scope, headers)(scope, self._bounded(receive), outgoing)
         except Exception:
             # The application has told the client, if it still could; nobody else will tell the operator.
-            _LOG.exception("a request failed", extra={"request_id": request_id})
+            _LOG.exception("a request failed", extra={"request_id": identity})
         finally:
-            self._record(scope, request_id, outgoing.status, time.perf_counter() - started)
+            self._record(scope, identity, outgoing.status, time.perf_counter() - started)
 
     def _admitted(self, scope: Scope, headers: Headers) -> ASGIApp:
         """What answers: the application, or a refusal."""
@@ -81,17 +78,17 @@ class Gate:
 
         return bounded
 
-    def _record(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
-        route = scope.get("route")
-        method = f"{scope['method']} {route.path}" if route is not None else "other"
-        model = scope.get("path_params", {}).get("model", "")
+    def _record(self, scope: Scope, identity: str, status: int, seconds: float) -> None:
+        method = _method(scope)
+        model = scope.get("path_params", {}).get("model") or scope.get("state", {}).get("model", "")
         model = model if self._is_model(model) else ""
         self._metrics.requests.labels("rest", method, model, str(status)).inc()
         self._metrics.seconds.labels("rest", method).observe(seconds)
         extra: dict[str, Any] = {
-            "request_id": request_id,
+            "request_id": identity,
             "method": scope["method"],
             "path": scope["path"][:256],
+            "model": model,
             "status": status,
             "ms": round(seconds * 1e3, 2),
         }
@@ -103,15 +100,21 @@ class Gate:
 class _Outgoing:
     """Notes the status, and adds the headers that every answer has."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
-        self._send, self._request_id = send, request_id
+    def __init__(self, send: Send, identity: str) -> None:
+        self._send, self._identity = send, identity
         self.status = 499  # the client went away before there was one
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
-            headers[_REQUEST_ID_HEADER] = self._request_id
+            headers[REQUEST_ID] = self._identity
             for name, value in _SECURITY_HEADERS.items():
                 headers.setdefault(name, value)
         await self._send(message)
+
+
+def _method(scope: Scope) -> str:
+    """The verb and path of what is served; a client's own are never a metric's label."""
+    route, verb = scope.get("route"), scope["method"]
+    return f"{verb} {route.path}" if isinstance(route, Route) and verb in (route.methods or ()) else "other"

@@ -27,10 +27,12 @@ class _Asked(BaseModel):
     version: Annotated[int, Field(ge=0, le=MAX_VERSION)] = 0
     label: str = ""
 
-    def target(self, service: Service) -> Target:
+    def target(self, service: Service, request: Request) -> Target:
+        """Whom to ask, and notes the model for what is counted of the request."""
         if self.version and self.label:
             raise invalid("expected at most one of version and label")
-        return Target(service.only_model(self.model), self.version or None, self.label or None)
+        request.state.model = service.only_model(self.model)
+        return Target(request.state.model, self.version or None, self.label or None)
 
 
 class RecommendRequest(_Asked):
@@ -149,7 +151,7 @@ def operations(service: Service) -> list[Operation]:
             return query | effort | {"categories": string_rows([[name.encode() for name in asked.categories]])}
 
         name = "recommend_with_options" if asked.has_options else "recommend"
-        result = await service.predict(asked.target(service), name, inputs, shown=True)
+        result = await service.predict(asked.target(service, request), name, inputs, shown=True)
         known = bool(result.outputs["known"][0])
         source, num_items = result.outputs["source"][0].decode(), int(result.outputs["num_items"][0])
         about = {"user_id": asked.user_id, "known": known, "source": source, "num_items": num_items}
@@ -162,7 +164,7 @@ def operations(service: Service) -> list[Operation]:
         def inputs(signature: Signature) -> Tensors:
             return _scalars(signature, k=asked.k) | {"item_id": strings([asked.item_id.encode()])}
 
-        result = await service.predict(asked.target(service), "similar_items", inputs, shown=True)
+        result = await service.predict(asked.target(service, request), "similar_items", inputs, shown=True)
         return json_answer(_who(result) | {"item_id": asked.item_id, "items": _ranked(result)})
 
     async def items(request: Request) -> Response:

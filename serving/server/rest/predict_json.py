@@ -83,7 +83,15 @@ def _require_names(signature: Signature, given: dict[str, Any], where: str) -> N
 
 
 def predict_answer(outputs: Tensors, is_rows: bool) -> dict[str, Any]:
-    """Returns an answer in the request's format; of a single output the name is dropped."""
+    """Returns an answer in the request's format; of a single output the name is dropped.
+
+    Raises:
+      ServingError: INVALID_ARGUMENT, rows are asked for, and the outputs do not have one of each for a row.
+    """
+    batches = {value.shape[:1] for value in outputs.values()}
+    if is_rows and (len(batches) > 1 or () in batches):
+        shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in outputs.items())
+        raise invalid(f"outputs have unequal batch dimensions ({shapes}): send 'inputs' (columns)")
     columns = {name: _jsonable(name, value) for name, value in outputs.items()}
     if not is_rows:
         return {"outputs": next(iter(columns.values())) if len(columns) == 1 else columns}

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-import orjson
 from google.protobuf import json_format
+from google.protobuf.message import Message
 from pydantic import BaseModel, ConfigDict
 from starlette.requests import Request
 from starlette.responses import Response
@@ -67,21 +67,20 @@ def _target(request: Request) -> Target:
 
 
 def _status(service: Service, target: Target) -> Response:
-    content = json_format.MessageToDict(
-        status_response(service.registry, target),
-        preserving_proto_field_name=True,
-        always_print_fields_with_no_presence=True,
-    )
-    return json_answer(content)
+    return json_answer(_jsonable(status_response(service.registry, target)))
 
 
 def _metadata(service: Service, target: Target) -> Response:
     response = metadata_response(service.registry, target)
-    signature_defs: Any = orjson.loads(
-        json_format.MessageToJson(response.signature_defs, preserving_proto_field_name=True)
+    signature_defs = _jsonable(response.signature_defs)
+    return json_answer({"model_spec": _jsonable(response.model_spec), "metadata": {"signature_def": signature_defs}})
+
+
+def _jsonable(message: Message) -> Any:
+    """As TensorFlow Serving prints it: the names of the `.proto`, and every field, also those that are not set."""
+    return json_format.MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
-    spec = json_format.MessageToDict(response.model_spec, preserving_proto_field_name=True)
-    return json_answer({"model_spec": spec, "metadata": {"signature_def": signature_defs}})
 
 
 async def malformed(scope: Scope, receive: Receive, send: Send) -> None:

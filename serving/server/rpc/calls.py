@@ -9,6 +9,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from serving.server.auth import Gatekeeper, Scope
+from serving.server.logs import REQUEST_ID, request_id
 from serving.server.metrics import Metrics
 from serving.server.status import Code, ServingError, invalid
 
@@ -36,8 +37,11 @@ class Calls:
             started = time.perf_counter()
             request = request_type()
             outcome: Code | None = None
+            metadata = _metadata(context)
+            identity = request_id(metadata.get(REQUEST_ID, ""))
+            context.set_trailing_metadata(((REQUEST_ID, identity),))
             try:
-                self._gatekeeper.admit(_authorization(context), scope)
+                self._gatekeeper.admit(metadata.get("authorization", ""), scope)
                 _parse(request, content)
                 answer = await handler(request, context.time_remaining())
                 return bytes(answer.SerializeToString())
@@ -46,27 +50,27 @@ class Calls:
                 await context.abort(_CODES[error.code.number], str(error))
             except Exception:
                 outcome = Code.INTERNAL
-                _LOG.exception("a call failed")
+                _LOG.exception("a call failed", extra={"request_id": identity})
                 await context.abort(grpc.StatusCode.INTERNAL, "the server failed")
             finally:
-                self._record(name, request, outcome, time.perf_counter() - started)
+                self._record(name, identity, request, outcome, time.perf_counter() - started)
             raise AssertionError("abort raises")
 
         return grpc.unary_unary_rpc_method_handler(call)
 
-    def _record(self, name: str, request: Any, outcome: Code | None, seconds: float) -> None:
+    def _record(self, name: str, identity: str, request: Any, outcome: Code | None, seconds: float) -> None:
         spec = getattr(request, "model_spec", None)
         model = spec.name if spec is not None and self._is_model(spec.name) else ""
         status = "OK" if outcome is None else outcome.name
         self._metrics.requests.labels("grpc", name, model, status).inc()
         self._metrics.seconds.labels("grpc", name).observe(seconds)
-        _LOG.info("call", extra={"method": name, "model": model, "status": status, "ms": round(seconds * 1e3, 2)})
+        extra = {"request_id": identity, "method": name, "model": model, "status": status}
+        _LOG.info("call", extra=extra | {"ms": round(seconds * 1e3, 2)})
 
 
-def _authorization(context: grpc.aio.ServicerContext) -> str:
-    metadata = dict(context.invocation_metadata() or ())
-    value = metadata.get("authorization", "")
-    return value if isinstance(value, str) else ""
+def _metadata(context: grpc.aio.ServicerContext) -> dict[str, str]:
+    """What a client sent beside the message, less what is binary."""
+    return {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
 
 
 def _parse(request: Message, content: bytes) -> None:

@@ -36,7 +36,7 @@ class Model:
         await asyncio.sleep(self._seconds)
         await self.gate.wait()
         if "poison" in users:
-            return Failed("the model cannot answer these inputs", by_request=True)
+            return Failed("the model cannot answer these inputs", Code.INVALID_ARGUMENT)
         said = [
             f"{user}:{b','.join(items).decode()}:{ask.inputs['k']}".encode()
             for user, items in zip(users, ask.inputs["history"].tolist(), strict=True)
@@ -150,6 +150,29 @@ def test_a_request_that_is_not_answered_in_time_is_told_so_and_is_not_computed_a
         assert "u3" not in [user for call in model.calls[2:] for user in call]
 
     run(test)
+
+
+def test_who_does_not_wait_any_longer_makes_room_for_others() -> None:
+    async def test(model: Model, send: Any, sizes: list[int]) -> None:
+        model.gate.clear()
+        under_way = [asyncio.create_task(send(ask(f"u{n}"))) for n in range(3)]
+        await asyncio.sleep(0.01)
+        late = [asyncio.create_task(send(ask(f"late{n}"), deadline=0.05)) for n in range(3)]
+        gone = [asyncio.create_task(send(ask(f"gone{n}"))) for n in range(3)]
+        await asyncio.sleep(0.01)
+        [refused] = await asyncio.gather(send(ask("more")), return_exceptions=True)
+        assert refusal(refused)[0] is Code.UNAVAILABLE
+        for task in gone:
+            task.cancel()
+        await asyncio.gather(*late, *gone, return_exceptions=True)
+        others = [asyncio.create_task(send(ask(f"other{n}"))) for n in range(6)]
+        await asyncio.sleep(0.01)
+        model.gate.set()
+        assert len(await asyncio.gather(*under_way, *others)) == 9
+        assert {user[:4] for call in model.calls for user in call} == {"u0", "u1", "u2", "othe"}
+
+    # A call of one row is under way and one of two waits in the model's socket; three batches of two rows wait here.
+    run(test, max_batch_size=2, max_enqueued_batches=3)
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0])

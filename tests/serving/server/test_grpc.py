@@ -1,5 +1,6 @@
 """gRPC, by TensorFlow Serving's own stubs and the standard health service's."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from tensorflow_serving.apis import (
     predict_pb2,
     prediction_service_pb2_grpc,
 )
+from tensorflow_serving.apis.model_pb2 import ModelSpec
 
 Request = predict_pb2.PredictRequest
 
@@ -60,6 +62,9 @@ def test_predict_answers_and_names_who_did(server: Server, predict: Any, spec: d
     assert [[item.decode() for item in row] for row in ids] == rest["item_ids"]
     assert scores.dtype == np.float32
     np.testing.assert_allclose(scores, rest["scores"], atol=1e-5)
+    # As clients read that know no `tensor_content`: TensorFlow Serving's own examples do.
+    np.testing.assert_array_equal(answer.outputs["scores"].float_val, scores.ravel())
+    assert list(answer.outputs["item_ids"].string_val) == ids.ravel().tolist()
 
 
 def test_every_kind_of_input_is_taken(predict: Any) -> None:
@@ -69,7 +74,8 @@ def test_every_kind_of_input_is_taken(predict: Any) -> None:
     message.inputs["k"].CopyFrom(tf.make_tensor_proto(3, tf.int32))
     answer = predict(message, timeout=10)
     assert tf.make_ndarray(answer.outputs["item_ids"]).shape == (1, 3)
-    assert tf.make_ndarray(answer.outputs["known"]).tolist() == [True]
+    assert tf.make_ndarray(answer.outputs["known"]).tolist() == list(answer.outputs["known"].bool_val) == [True]
+    assert list(answer.outputs["num_items"].int_val) == [3]
 
 
 def test_the_output_filter_is_honoured(predict: Any) -> None:
@@ -158,25 +164,71 @@ def test_a_method_that_is_not_served_is_unimplemented(channel: grpc.Channel) -> 
     assert refusal(stub.Classify, ClassificationRequest())[0] is grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_metadata_and_status(channel: grpc.Channel) -> None:
+SPECS: list[dict[str, Any]] = [{}, {"version": {"value": 1}}, {"version_label": "stable"}]
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_the_metadata_describes_every_signature(channel: grpc.Channel, spec: dict[str, Any]) -> None:
     stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
     asked = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
-    asked.model_spec.name = "tiny"
+    asked.model_spec.CopyFrom(ModelSpec(name="tiny", **spec))
     answer = stub.GetModelMetadata(asked, timeout=10)
     assert (answer.model_spec.name, answer.model_spec.version.value) == ("tiny", 1)
     signatures = get_model_metadata_pb2.SignatureDefMap()
     assert answer.metadata["signature_def"].Unpack(signatures)
-    assert "recommend" in signatures.signature_def
+    assert {"serving_default", "recommend", "embed_query", "similar_items"} <= set(signatures.signature_def)
     asked.metadata_field[:] = ["other"]
     complaint = "metadata_field: expected [signature_def]"
     assert refusal(stub.GetModelMetadata, asked) == (grpc.StatusCode.INVALID_ARGUMENT, complaint)
 
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_the_status_of_every_version_that_is_meant(channel: grpc.Channel, spec: dict[str, Any]) -> None:
     models = model_service_pb2_grpc.ModelServiceStub(channel)
-    asked_status = get_model_status_pb2.GetModelStatusRequest()
-    asked_status.model_spec.name = "tiny"
-    [status] = models.GetModelStatus(asked_status, timeout=10).model_version_status
+    asked = get_model_status_pb2.GetModelStatusRequest(model_spec=ModelSpec(name="tiny", **spec))
+    [status] = models.GetModelStatus(asked, timeout=10).model_version_status
     available = get_model_status_pb2.ModelVersionStatus.State.AVAILABLE
     assert (status.version, status.state, status.status.error_code) == (1, available, 0)
+
+
+@pytest.mark.parametrize(
+    ("spec", "code", "complaint"),
+    [
+        ({"name": "other"}, "NOT_FOUND", "Servable not found for request: Latest(other)"),
+        ({"version": {"value": 7}}, "NOT_FOUND", "Servable not found for request: Specific(tiny, 7)"),
+        ({"version_label": "none"}, "INVALID_ARGUMENT", "Unrecognized servable version label: none"),
+        ({"name": ""}, "INVALID_ARGUMENT", "Missing ModelSpec name"),
+    ],
+)
+def test_what_is_not_served_has_neither_status_nor_metadata(
+    channel: grpc.Channel, spec: dict[str, Any], code: str, complaint: str
+) -> None:
+    asked = ModelSpec(**{"name": "tiny"} | spec)
+    status = get_model_status_pb2.GetModelStatusRequest(model_spec=asked)
+    metadata = get_model_metadata_pb2.GetModelMetadataRequest(model_spec=asked, metadata_field=["signature_def"])
+    expected = (grpc.StatusCode[code], complaint)
+    assert refusal(model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus, status) == expected
+    assert refusal(prediction_service_pb2_grpc.PredictionServiceStub(channel).GetModelMetadata, metadata) == expected
+
+
+def test_a_request_id_is_echoed_or_made_and_logged(server: Server, predict: Any) -> None:
+    _, call = predict.with_call(request(["u1"]), timeout=10, metadata=(("x-request-id", "mine-8"),))
+    assert ("x-request-id", "mine-8") in call.trailing_metadata()
+    with pytest.raises(grpc.RpcError) as error:
+        predict(request(["u1"], name="other"), timeout=10, metadata=(("x-request-id", "two words"),))
+    [made] = [value for key, value in error.value.trailing_metadata() if key == "x-request-id"]
+    assert re.fullmatch(r"[0-9a-f]{32}", made)
+    answered, refused = server.line_of("mine-8"), server.line_of(made)
+    assert (answered["method"], answered["model"], answered["status"]) == ("Predict", "tiny", "OK")
+    assert (refused["method"], refused["model"], refused["status"]) == ("Predict", "", "NOT_FOUND")
+
+
+@pytest.mark.parametrize("seconds", [1e-4, 1e-3])
+def test_a_deadline_that_cannot_be_met_is_told_and_harms_nobody(predict: Any, seconds: float) -> None:
+    with pytest.raises(grpc.RpcError) as error:
+        predict(request(["u1"] * 500), timeout=seconds)
+    assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert predict(request(["u1"]), timeout=10).outputs
 
 
 def test_reloading_needs_an_admin(channel: grpc.Channel) -> None:
@@ -191,6 +243,9 @@ def test_the_health_service_answers(channel: grpc.Channel) -> None:
     stub = health_pb2_grpc.HealthStub(channel)
     serving = health_pb2.HealthCheckResponse.SERVING
     assert stub.Check(health_pb2.HealthCheckRequest(), timeout=10).status == serving
+    assert next(iter(stub.Watch(health_pb2.HealthCheckRequest(), timeout=10))).status == serving
+    unknown = health_pb2.HealthCheckRequest(service="none")
+    assert refusal(stub.Check, unknown)[0] is grpc.StatusCode.NOT_FOUND
 
 
 def test_a_message_that_is_too_large_is_refused(predict: Any) -> None:

@@ -112,14 +112,15 @@ def test_a_request_id_is_echoed_or_made_and_logged(server: Server) -> None:
     for bad in ({"x-request-id": "two words"}, {"x-request-id": "x" * 129}, {}):
         made = server.http.get("/models", headers=bad).headers["x-request-id"]
         assert re.fullmatch(r"[0-9a-f]{32}", made)
-    [line] = [line for line in server.log() if line.get("request_id") == "mine-7"]
+    line = server.line_of("mine-7")
     assert (line["method"], line["path"], line["status"], line["level"]) == ("GET", "/models", 200, "INFO")
     assert line["ms"] > 0
 
 
 def test_an_unknown_path_is_404_in_json(server: Server) -> None:
-    answer = server.http.get("/../etc/passwd")
-    assert (answer.status_code, answer.json()) == (404, {"error": "Not Found"})
+    for path in ("/../etc/passwd", "/docs-assets/../../openapi.py", "/recommend/", "/v1", "/v2/"):
+        answer = server.http.post(path)
+        assert (path, answer.status_code, answer.json()) == (path, 404, {"error": "Not Found"})
 
 
 def test_health_and_overview(server: Server) -> None:
@@ -130,10 +131,21 @@ def test_health_and_overview(server: Server) -> None:
     assert (model["num_candidates"], model["index_recall"]) == (293, 1.0)
 
 
+def batch_rows(server: Server) -> tuple[float, float]:
+    """The rows of all calls, and the number of calls."""
+    families = {family.name: family for family in text_string_to_metric_families(server.http.get("/metrics").text)}
+    samples = {sample.name: sample.value for sample in families["recsys_batch_rows"].samples}
+    return samples["recsys_batch_rows_sum"], samples["recsys_batch_rows_count"]
+
+
 @pytest.mark.parametrize("path", ["/metrics", "/monitoring/prometheus/metrics"])
 def test_metrics_count_requests_batches_versions_and_recall(server: Server, path: str) -> None:
+    before = batch_rows(server)
     server.http.post("/v1/models/tiny:predict", json={"instances": ["u1"] * 3})
+    assert batch_rows(server) == (before[0] + 3, before[1] + 1)
     server.http.post("/v1/models/made-up:predict", json={"instances": ["u1"]})
+    server.http.post("/recommend", json={"user_id": "u1"})
+    server.http.request("PROPFIND", "/v1/models/tiny")
     families = {family.name: family for family in text_string_to_metric_families(server.http.get(path).text)}
     requests = {
         (sample.labels["method"], sample.labels["model"], sample.labels["status"]): sample.value
@@ -143,14 +155,21 @@ def test_metrics_count_requests_batches_versions_and_recall(server: Server, path
     route = "POST /v1/models/{model:name}:predict"
     assert requests[route, "tiny", "200"] >= 1
     assert requests[route, "", "404"] >= 1
-    assert not any(model == "made-up" for _, model, _ in requests)
+    assert requests["POST /recommend", "tiny", "200"] >= 1
+    assert requests["other", "", "400"] >= 1
+    assert {model for _, model, _ in requests} == {"tiny", ""}
+    assert not any(method.startswith("PROPFIND") for method, _, _ in requests)
     values = {name: [(sample.labels, sample.value) for sample in families[name].samples] for name in families}
     assert values["recsys_model_version"] == [
         ({"model": "tiny", "label": "stable"}, 1.0),
         ({"model": "tiny", "label": "canary"}, 0.0),
     ]
     assert values["recsys_index_recall"] == [({"model": "tiny", "version": "1"}, 1.0)]
-    assert {"recsys_request_seconds", "recsys_batch_rows", "recsys_model_loads"} <= set(values)
+    assert values["recsys_model_loads"][0] == ({"model": "tiny", "outcome": "loaded"}, 1.0)
+    seconds = {(labels["method"], labels.get("le")): value for labels, value in values["recsys_request_seconds"]}
+    assert seconds[route, "+Inf"] == requests[route, "tiny", "200"] + requests[route, "", "404"] + sum(
+        count for key, count in requests.items() if key[0] == route and key[2] not in ("200", "404")
+    )
 
 
 def test_the_documentation_loads_nothing_from_elsewhere(server: Server) -> None:

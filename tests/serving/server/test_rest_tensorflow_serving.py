@@ -152,7 +152,7 @@ def test_what_cannot_be_answered_is_400_and_says_why(server: Server, body: Any, 
     [
         ("other", "Servable not found for request: Latest(other)"),
         ("tiny/versions/7", "Servable not found for request: Specific(tiny, 7)"),
-        ("other/versions/7", "Servable not found for request: Latest(other)"),
+        ("other/versions/7", "Servable not found for request: Specific(other, 7)"),
     ],
 )
 def test_an_unknown_model_or_version_is_404(server: Server, path: str, message: str) -> None:
@@ -207,10 +207,11 @@ def test_the_status_has_tensorflow_servings_form(server: Server, path: str) -> N
 @pytest.mark.parametrize("path", ["tiny", "tiny/versions/1", "tiny/labels/stable"])
 def test_the_metadata_describes_every_signature(server: Server, path: str) -> None:
     content = server.http.get(f"/v1/models/{path}/metadata").json()
-    assert content["model_spec"] == {"name": "tiny", "version": "1"}
+    assert content["model_spec"] == {"name": "tiny", "version": "1", "signature_name": ""}
     signatures = content["metadata"]["signature_def"]["signature_def"]
     assert {"serving_default", "recommend", "embed_query", "similar_items"} <= set(signatures)
     history = signatures["recommend"]["inputs"]["history"]
     assert history["dtype"] == "DT_STRING"
-    assert history["tensor_shape"] == {"dim": [{"size": "-1"}, {"size": "-1"}]}
+    assert history["tensor_shape"] == {"dim": [{"size": "-1", "name": ""}] * 2, "unknown_rank": False}
+    assert signatures["recommend"]["inputs"]["k"]["tensor_shape"] == {"dim": [], "unknown_rank": False}
     assert signatures["recommend"]["method_name"] == "tensorflow/serving/predict"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from running_server import Server, publish
+from running_server import Server, children, publish
 
 from serving.server.release import roll_back
 
@@ -21,9 +21,8 @@ _BODY = json.dumps({"user_id": "u3", "k": 10}).encode()
 
 def memory(pid: int) -> int:
     """Bytes that a process and its children hold, what they share counted in each."""
-    children = [int(one) for file in Path(f"/proc/{pid}/task").glob("*/children") for one in file.read_text().split()]
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") + sum(map(memory, children))
+    return pages * os.sysconf("SC_PAGE_SIZE") + sum(map(memory, children(pid)))
 
 
 def p99(seconds: list[float]) -> float:
