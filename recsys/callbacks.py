@@ -1,15 +1,16 @@
-"""What watches training: the validation metric of each epoch, and a loss that stops being a number."""
+"""What happens between steps: each epoch's hard negatives and validation metric, and a look for odd losses."""
 
 import numpy as np
 import tensorflow as tf
 
 from recsys.config import ExperimentConfig
 from recsys.dataset import Dataset
-from recsys.errors import TrainingError
-from recsys.evaluation import TwoTowerScorer, evaluate, require_rankable
+from recsys.errors import ConfigError, TrainingError
+from recsys.evaluation import TwoTowerScorer, evaluate, rank, require_rankable
 from recsys.interactions import Interactions
 from recsys.metrics import split_name
-from recsys.queries import make_queries
+from recsys.queries import make_queries, make_train_queries
+from recsys.sampling import HardItems
 from recsys.towers import Towers
 
 _BATCHES_PER_LOOK = 64
@@ -33,6 +34,34 @@ class ValidationMetric(tf.keras.callbacks.Callback):
         outcome = evaluate(self._scorer, self._queries, [self._metric])
         if logs is not None:
             logs[f"val_{self._metric}"] = outcome.mean(self._metric)
+
+
+class RefreshHardItems(tf.keras.callbacks.Callback):
+    """As each epoch begins, finds what the towers rank highest for each user beyond its train items.
+
+    It follows from the weights: a run that is resumed finds the same.
+    """
+
+    def __init__(self, hard_items: HardItems, towers: Towers, dataset: Dataset, interactions: Interactions) -> None:
+        """Takes what to fill, and the users' train items.
+
+        Raises:
+          ConfigError: more items of each user are wanted than there are.
+        """
+        super().__init__()
+        if hard_items.depth > interactions.num_items:
+            raise ConfigError(
+                f"loss.negatives.hard_depth = {hard_items.depth} is larger than the catalogue: "
+                f"expected at most {interactions.num_items}"
+            )
+        self._hard_items = hard_items
+        self._queries = make_train_queries(interactions)
+        self._scorer = TwoTowerScorer(towers, dataset)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Ranks the catalogue for every user, exactly."""
+        self._scorer.refresh()
+        self._hard_items.fill(self._queries.user_row, rank(self._scorer, self._queries, self._hard_items.depth))
 
 
 class RequireFiniteLoss(tf.keras.callbacks.Callback):

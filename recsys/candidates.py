@@ -14,7 +14,7 @@ from recsys.frequencies import Frequencies, StreamingFrequencies, TrainShares
 from recsys.interactions import Interactions
 from recsys.known_positives import KnownPositives
 from recsys.losses import FullSoftmax, InBatchSoftmax, Negatives
-from recsys.sampling import ItemSampler, PopularItems, UniformItems
+from recsys.sampling import HardItems, ItemSampler, PopularItems, UniformItems
 from recsys.towers import Towers
 
 
@@ -25,11 +25,13 @@ class Candidates(Protocol):
       task: the loss.
       columns: what it needs of a batch.
       state: what it learns beside the towers, or remembers.
+      hard_items: what is to be filled as each epoch begins; None where there is nothing.
     """
 
     task: tfrs.tasks.Task
     columns: list[str]
     state: list[tf.Variable]
+    hard_items: HardItems | None
 
     def loss(self, queries: tf.Tensor, inputs: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
         """Returns this replica's share of the loss, for `columns` with a row per query."""
@@ -49,7 +51,7 @@ class BatchCandidates(tf.Module):
         """Takes what `recsys.retrieval.RetrievalModel` does.
 
         Raises:
-          ValueError: what users took is masked, and not given.
+          ValueError: the loss asks for what users took, and it is not given.
         """
         super().__init__()
         self.task = InBatchSoftmax(config.temperature, _loss_metrics(), config.learn_temperature, config.num_hardest)
@@ -57,11 +59,13 @@ class BatchCandidates(tf.Module):
         self._known_positives = _known_positives(config, interactions)
         self._frequencies = _frequencies(config, train_counts)
         self._samplers = _samplers(config.negatives, train_counts)
+        self.hard_items = _hard_items(config.negatives, interactions)
+        self._num_drawn = sum(sampler.number for sampler in self._samplers) + config.negatives.hard
         self._towers = towers
-        drawn_features = towers.candidate_inputs if self._samplers else []
+        drawn_features = towers.candidate_inputs if self._num_drawn else []
         self._items = {name: tf.constant(items[name]) for name in drawn_features}
         self.columns = ["item_row", "weight", *towers.candidate_inputs]
-        if self._known_positives is not None:
+        if self._known_positives is not None or self.hard_items is not None:
             self.columns.append("user_row")
         self.state = list(self.task.trainable_weights)
         if isinstance(self._frequencies, StreamingFrequencies):
@@ -77,6 +81,9 @@ class BatchCandidates(tf.Module):
         known_positives = None
         if self._known_positives is not None:
             known_positives = self._known_positives.of(inputs["user_row"], weight)
+        own_negatives = None
+        if self.hard_items is not None:
+            own_negatives = self._own_negatives(self.hard_items, inputs["user_row"], batch_size, training)
         return self.task(
             queries,
             self._towers.embed_candidate(inputs, training),
@@ -85,20 +92,37 @@ class BatchCandidates(tf.Module):
             candidate_ids=item_row if self._mask != "nothing" else None,
             negatives=self._negatives(batch_size, training) if self._samplers else None,
             known_positives=known_positives,
+            own_negatives=own_negatives,
         )
 
     def _negatives(self, batch_size: int, training: bool) -> Negatives:
         drawn = tf.concat([sampler.draw() for sampler in self._samplers], axis=0)
-        features = {name: tf.gather(values, drawn) for name, values in self._items.items()}
-        return Negatives(self._towers.embed_candidate(features, training), self._probability(drawn, batch_size), drawn)
+        return Negatives(self._embed(drawn, training), self._probability(drawn, batch_size), drawn)
 
-    def _probability(self, item_row: tf.Tensor, batch_size: int) -> tf.Tensor | None:
-        """The share of a query's candidates that are the item, in the mean over steps; None without correction."""
+    def _own_negatives(self, hard_items: HardItems, user_row: tf.Tensor, batch_size: int, training: bool) -> Negatives:
+        drawn = hard_items.draw(user_row)
+        items = tf.maximum(tf.reshape(drawn, [-1]), 0)
+        embedded = tf.reshape(self._embed(items, training), [*drawn.shape, -1])
+        q = self._probability(items, batch_size, hard_items.number / hard_items.depth)
+        return Negatives(embedded, None if q is None else tf.reshape(q, drawn.shape), drawn)
+
+    def _embed(self, item_row: tf.Tensor, training: bool) -> tf.Tensor:
+        features = {name: tf.gather(values, item_row) for name, values in self._items.items()}
+        return self._towers.embed_candidate(features, training)
+
+    def _probability(self, item_row: tf.Tensor, batch_size: int, expected_alone: float = 0.0) -> tf.Tensor | None:
+        """The share of a query's candidates that are the item, in the mean over steps; None without correction.
+
+        Args:
+          item_row: [num_items] int32.
+          batch_size: of the global batch.
+          expected_alone: how many times each is expected among the candidates of its query alone.
+        """
         if self._frequencies is None:
             return None
-        expected = self._frequencies.expected(item_row, batch_size)
+        expected = self._frequencies.expected(item_row, batch_size) + expected_alone
         expected += sum(sampler.expected(item_row) for sampler in self._samplers)
-        return expected / (batch_size + sum(sampler.number for sampler in self._samplers))
+        return expected / (batch_size + self._num_drawn)
 
 
 class CatalogueCandidates(tf.Module):
@@ -110,6 +134,7 @@ class CatalogueCandidates(tf.Module):
         self.task = FullSoftmax(config.temperature, _loss_metrics(), config.learn_temperature)
         self.columns = ["item_row", "weight"]
         self.state = list(self.task.trainable_weights)
+        self.hard_items: HardItems | None = None
         self._towers = towers
         self._items = {name: tf.constant(items[name]) for name in towers.candidate_inputs}
 
@@ -126,9 +151,19 @@ def _loss_metrics() -> list[tf.keras.metrics.Metric]:
 def _known_positives(config: InBatchLossConfig, interactions: Interactions | None) -> KnownPositives | None:
     if config.mask != "known_positives":
         return None
+    return KnownPositives(_needed(interactions))
+
+
+def _hard_items(config: NegativesConfig, interactions: Interactions | None) -> HardItems | None:
+    if not config.hard:
+        return None
+    return HardItems(config.hard, config.hard_depth, len(_needed(interactions).user_start) - 1)
+
+
+def _needed(interactions: Interactions | None) -> Interactions:
     if interactions is None:
-        raise ValueError("mask = 'known_positives' needs what users took: expected interactions, received None")
-    return KnownPositives(interactions)
+        raise ValueError("the loss asks for what users took: expected interactions, received None")
+    return interactions
 
 
 def _frequencies(config: InBatchLossConfig, train_counts: npt.NDArray[np.int64]) -> Frequencies | None:

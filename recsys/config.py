@@ -124,7 +124,7 @@ class ModelConfig(Frozen):
 
 
 class NegativesConfig(Frozen):
-    """Further candidates that each step of a replica draws from the catalogue for its queries.
+    """Further candidates that each step of a replica draws from the catalogue, for all of its queries or for one.
 
     They are mixed with the batch's (Yang et al., "Mixed negative sampling for learning two-tower neural networks in
     recommendations", 2020): what is hardly ever taken is then pushed away as well.
@@ -133,11 +133,17 @@ class NegativesConfig(Frozen):
       uniform: so many, each item as likely as any other.
       popular: so many, each item in proportion to its train interactions to the power of `popularity_power`.
       popularity_power: 1 draws as batches do, less more evenly.
+      hard: so many for each query alone, out of its user's `hard_depth` hardest (Xiong et al., "Approximate nearest
+        neighbor negative contrastive learning for dense text retrieval", ICLR 2021).
+      hard_depth: so many items of highest score that a user did not take in train are held for each, 4 bytes apiece,
+        and found anew as each epoch begins.
     """
 
     uniform: int = Field(default=0, ge=0)
     popular: int = Field(default=0, ge=0)
     popularity_power: float = Field(default=0.75, gt=0)
+    hard: int = Field(default=0, ge=0)
+    hard_depth: int = Field(default=100, ge=1)
 
 
 class InBatchLossConfig(Frozen):

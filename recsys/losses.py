@@ -12,12 +12,12 @@ from recsys.known_positives import columns_of
 
 
 class Negatives(NamedTuple):
-    """Candidates that are drawn for a replica's queries.
+    """Candidates that are drawn for a replica's queries: for all of them, or [batch, …] for each alone.
 
     Attributes:
       embeddings: [num_negatives, embedding_dim] float32.
       sampling_probability: [num_negatives] float32 q, as of the batch's candidates; None corrects nothing.
-      ids: [num_negatives] int32, which tell items apart as those of the batch's candidates do.
+      ids: [num_negatives] int32, which tell items apart as those of the batch's candidates do; -1 is no item.
     """
 
     embeddings: tf.Tensor
@@ -64,7 +64,7 @@ class InBatchSoftmax(tfrs.tasks.Retrieval):
     recommendations", RecSys 2019, equation 5). Nothing is clamped, and what is left out has softmax weight exactly 0.
 
     With `num_hardest` j runs over so many of these alone, which have the largest logits as corrected: its parent's
-    `num_hard_negatives`.
+    `num_hard_negatives`. Negatives of a query alone come on top.
 
     The matrix of logits is never held as a whole (`recsys.chunked_softmax`).
 
@@ -93,6 +93,7 @@ class InBatchSoftmax(tfrs.tasks.Retrieval):
         candidate_ids: tf.Tensor | None = None,
         negatives: Negatives | None = None,
         known_positives: tf.RaggedTensor | None = None,
+        own_negatives: Negatives | None = None,
     ) -> tf.Tensor:
         """Computes this replica's share of the loss.
 
@@ -104,45 +105,72 @@ class InBatchSoftmax(tfrs.tasks.Retrieval):
           candidate_ids: [batch] int32 that tell items apart; None keeps accidental hits.
           negatives: further candidates of this replica's queries.
           known_positives: [batch, (num_items)] int32, items as in `candidate_ids` that are no negatives of a query.
+          own_negatives: further candidates of each query alone, which none of the masks concern.
 
         Returns:
           Scalar float32. Its sum over replicas is the weighted mean over the global batch.
         """
-        batch_size = tf.shape(query_embeddings)[0]
-        candidates = gather_across_replicas(candidate_embeddings)
-        all_weights = gather_across_replicas(sample_weight)
-        # Without ids, a query has only its own row in common with a candidate.
-        own_rows = tf.range(batch_size) + first_global_row(batch_size)
-        query_ids = own_rows if candidate_ids is None else candidate_ids
         correction = tf.zeros_like(sample_weight)
         if candidate_sampling_probability is not None:
             # What fills up a batch may be an item that is never sampled.
             correction = tf.where(sample_weight > 0, -tf.math.log(candidate_sampling_probability), 0)
-        bias = tf.where(all_weights > 0, gather_across_replicas(correction), -float("inf"))
-        all_ids = gather_across_replicas(query_ids)
+        query_ids = candidate_ids
+        if candidate_ids is None:
+            # A query has only its own row in common with a candidate.
+            batch_size = tf.shape(query_embeddings)[0]
+            query_ids = tf.range(batch_size) + first_global_row(batch_size)
+        candidates, bias, all_ids = _columns(candidate_embeddings, correction, query_ids, sample_weight)
         if negatives is not None:
-            candidates = tf.concat([candidates, negatives.embeddings], axis=0)
-            q = negatives.sampling_probability
-            bias = tf.concat(
-                [bias, tf.zeros_like(negatives.embeddings[:, 0]) if q is None else -tf.math.log(q)], axis=0
+            drawn_ids = -1 - negatives.ids if candidate_ids is None else negatives.ids
+            drawn = (negatives.embeddings, _correction_of(negatives), drawn_ids)
+            candidates, bias, all_ids = (
+                tf.concat(columns, axis=0) for columns in zip((candidates, bias, all_ids), drawn, strict=True)
             )
-            all_ids = tf.concat([all_ids, -1 - negatives.ids if candidate_ids is None else negatives.ids], axis=0)
 
         queries = self.temperature(query_embeddings)
+        positive_logit = tf.reduce_sum(queries * candidate_embeddings, axis=1) + correction
+        own_logit = positive_logit if own_negatives is None else _with_own(queries, positive_logit, own_negatives)
+        weight = _share_of_global_batch(sample_weight)
         loss, losses = cross_entropy(
             queries,
-            tf.reduce_sum(queries * candidate_embeddings, axis=1) + correction,
+            own_logit,
             candidates,
             bias=bias,
             query_ids=query_ids,
             candidate_ids=all_ids,
-            weight=_share_of_global_batch(sample_weight),
+            weight=weight,
             left_out=None if known_positives is None else columns_of(known_positives, all_ids),
             num_hardest=self._num_hardest,
         )
+        if own_negatives is not None:
+            # All that is a query's own has stood in for its positive: -log(own / total) - log(positive / own).
+            own_losses = own_logit - positive_logit
+            loss += tf.reduce_sum(weight * own_losses)
+            losses += own_losses
         for metric in self._loss_metrics:
             metric.update_state(losses, sample_weight=sample_weight)
         return loss
+
+
+def _columns(
+    embeddings: tf.Tensor, correction: tf.Tensor, ids: tf.Tensor, weight: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The candidates of the global batch: their embeddings, what is added to their logits, and their ids."""
+    bias = tf.where(gather_across_replicas(weight) > 0, gather_across_replicas(correction), -float("inf"))
+    return gather_across_replicas(embeddings), bias, gather_across_replicas(ids)
+
+
+def _correction_of(negatives: Negatives) -> tf.Tensor:
+    """What is added to the logits of negatives, of the shape of their ids."""
+    q = negatives.sampling_probability
+    return tf.zeros_like(negatives.embeddings[..., 0]) if q is None else -tf.math.log(q)
+
+
+def _with_own(queries: tf.Tensor, positive_logit: tf.Tensor, negatives: Negatives) -> tf.Tensor:
+    """The logarithm of the summed exponentials of a query's positive and its own negatives, [batch] float32."""
+    logits = tf.einsum("bd,bnd->bn", queries, negatives.embeddings) + _correction_of(negatives)
+    logits = tf.where(negatives.ids < 0, -float("inf"), logits)
+    return tf.reduce_logsumexp(tf.concat([positive_logit[:, tf.newaxis], logits], axis=1), axis=1)
 
 
 class FullSoftmax(tf.keras.layers.Layer, tfrs.tasks.Task):

@@ -127,6 +127,23 @@ def make_queries(interactions: Interactions, split: str, protocol: Protocol) -> 
     )
 
 
+def make_train_queries(interactions: Interactions) -> Queries:
+    """Makes a query for each user with train interactions, who has taken all of these; nothing is relevant."""
+    in_train = interactions.user_row[interactions.split == SPLITS.index("train")]
+    user, num_taken = np.unique(in_train, return_counts=True)
+    start = interactions.user_start[user]
+    return Queries(
+        user_row=user.astype(np.int32),
+        seen_start=start,
+        seen_end=start + num_taken,
+        relevant_query=np.zeros(0, np.int64),
+        relevant_item=np.zeros(0, np.int32),
+        items=interactions.item_row,
+        num_items=interactions.num_items,
+        num_repeats=0,
+    )
+
+
 def _first_of_pair(interactions: Interactions) -> npt.NDArray[np.bool_]:
     """[num_rows] bool: whether the row is the first of its user and item."""
     pair = interactions.user_row.astype(np.int64) * interactions.num_items + interactions.item_row

@@ -11,6 +11,7 @@ from recsys.candidates import BatchCandidates, Candidates, CatalogueCandidates
 from recsys.config import FullLossConfig, LossConfig
 from recsys.dataset import Features
 from recsys.interactions import Interactions
+from recsys.sampling import HardItems
 from recsys.towers import NO_FEATURES, Towers
 
 Examples = Literal["interactions", "sequences"]
@@ -40,7 +41,7 @@ class RetrievalModel(tfrs.Model):
             in-batch loss are proportional.
           items: the catalogue's features: the candidates of a full softmax, and what negatives are drawn from.
           examples: whether batches hold interactions, or sequences with a query at every position.
-          interactions: of the dataset, for a loss that masks known positives.
+          interactions: of the dataset, for a loss that masks known positives, or draws hard negatives.
         """
         super().__init__()
         self.query_tower = towers.query
@@ -63,6 +64,11 @@ class RetrievalModel(tfrs.Model):
     def loss_state(self) -> list[tf.Variable]:
         """What the loss learns beside the towers, or remembers."""
         return self._candidates.state
+
+    @property
+    def hard_items(self) -> HardItems | None:
+        """What is to be filled as each epoch begins; None where there is nothing."""
+        return self._candidates.hard_items
 
     @property
     def features(self) -> set[str]:

@@ -1,8 +1,10 @@
-"""Items drawn from the catalogue."""
+"""Items drawn from the catalogue, for all queries or for one."""
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
+
+NO_ITEM = -1
 
 
 class ItemSampler(tf.keras.__internal__.layers.BaseRandomLayer):
@@ -63,3 +65,42 @@ class PopularItems(ItemSampler):
     def expected(self, item_row: tf.Tensor) -> tf.Tensor:
         """Returns how many times each item is drawn in the mean, [batch] float32."""
         return tf.gather(self._expected, item_row)
+
+
+class HardItems(tf.keras.__internal__.layers.BaseRandomLayer):
+    """Draws from each user's hardest items, with replacement; each replica draws its own.
+
+    Every replica holds a table of [num_users, depth] int32 item rows, in which nothing is until it is filled.
+
+    Attributes:
+      number: how many are drawn for a query.
+      depth: how many a user has.
+    """
+
+    def __init__(self, number: int, depth: int, num_users: int) -> None:
+        """Takes how many to draw for a query, from how many, and the number of users."""
+        super().__init__(name="hard_items")
+        self.number = number
+        self.depth = depth
+        start = tf.keras.initializers.Constant(NO_ITEM)
+        self._table = self.add_weight("table", (num_users, depth), tf.int32, start, trainable=False)
+        self.build(())
+
+    def fill(self, user_row: npt.NDArray[np.int32], item_row: npt.NDArray[np.int32]) -> None:
+        """Replaces the hardest items of all users.
+
+        Args:
+          user_row: [num_queries] int32 distinct users; others get no item.
+          item_row: [num_queries, depth] int32; -1 is no item.
+        """
+        table = np.full(self._table.shape, NO_ITEM, np.int32)
+        table[user_row] = item_row
+        self._table.assign(table)
+
+    def draw(self, user_row: tf.Tensor) -> tf.Tensor:
+        """Returns [batch, number] int32 item rows, -1 where there is none, for [batch] int32 user rows."""
+        place = self._random_generator.random_uniform(
+            (tf.shape(user_row)[0], self.number), 0, self.depth, dtype=tf.int32
+        )
+        user = tf.broadcast_to(user_row[:, tf.newaxis], tf.shape(place))
+        return tf.gather_nd(self._table, tf.stack([user, place], axis=2))

@@ -5,7 +5,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from recsys.artifacts import refuse_existing
-from recsys.callbacks import RequireFiniteLoss, ValidationMetric
+from recsys.callbacks import RefreshHardItems, RequireFiniteLoss, ValidationMetric
 from recsys.checkpoints import Checkpoints
 from recsys.config import ExperimentConfig, RuntimeConfig, TrainConfig
 from recsys.dataset import Dataset
@@ -72,6 +72,8 @@ def train(
         scalars_and_profile(logs, runtime, feed.steps_per_epoch),
         checkpoints,
     ]
+    if model.hard_items is not None:
+        callbacks.append(RefreshHardItems(model.hard_items, towers, dataset, interactions))
     if resume:
         checkpoints.restore_last()
         feed = _feed(strategy, dataset, config.train, towers, model.features, checkpoints.num_epochs)

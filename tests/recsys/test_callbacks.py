@@ -1,4 +1,4 @@
-"""What watches training, fed by hand; the validation metric is in test_training.py."""
+"""What happens between steps, fed by hand; the validation metric is in test_training.py."""
 
 import math
 import os
@@ -10,10 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from oracle import Oracle
 
-from recsys.callbacks import RequireFiniteLoss
-from recsys.errors import TrainingError
+from recsys.callbacks import RefreshHardItems, RequireFiniteLoss
+from recsys.errors import ConfigError, TrainingError
+from recsys.interactions import load_interactions
 from recsys.progress import TrainingProgress
+from recsys.run import Run, open_run
+from recsys.sampling import HardItems
 
 
 def watch_epochs(epochs: list[list[float]]) -> int:
@@ -51,6 +55,41 @@ def test_the_batch_is_told_at_which_the_loss_stopped_being_a_number(
         "look for extreme values in numeric features"
     )
     assert error.value.__notes__ == [f"{steps} steps"]
+
+
+def test_each_user_s_hardest_items_are_found_by_the_weights_of_now(tiny_run: Run) -> None:
+    """All scores in NumPy, without the user's train items; new weights find others."""
+    run = open_run(tiny_run.path)
+    interactions = load_interactions(run.dataset)
+    hard = HardItems(200, 5, run.dataset.users.num_rows)
+    refresh = RefreshHardItems(hard, run.towers, run.dataset, interactions)
+    users = np.arange(0, run.dataset.users.num_rows, 7)
+    kept = run.towers.query.get_weights()
+    found = []
+    for weights in (kept, [weight[::-1] for weight in kept]):
+        run.towers.query.set_weights(weights)
+        refresh.on_epoch_begin(0)
+        oracle = Oracle(run)
+        drawn = hard.draw(tf.constant(users, tf.int32)).numpy()
+        found.append([set(row.tolist()) for row in drawn])
+        for user, row in zip(users, found[-1], strict=True):
+            mine = (interactions.user_row == user) & (interactions.split == 0)
+            taken = interactions.item_row[mine]
+            names = [oracle.items[item] for item in taken]
+            scores = oracle.candidates @ oracle.embed(oracle.users[user], names)
+            scores[taken] = -np.inf
+            assert row == set(np.argsort(-scores, kind="stable")[:5].tolist())
+    assert found[0] != found[1]
+
+
+def test_no_more_hard_items_than_there_are(tiny_run: Run) -> None:
+    interactions = load_interactions(tiny_run.dataset)
+    with pytest.raises(ConfigError) as error:
+        RefreshHardItems(HardItems(1, 1000, 3), tiny_run.towers, tiny_run.dataset, interactions)
+    assert str(error.value) == (
+        "loss.negatives.hard_depth = 1000 is larger than the catalogue: expected at most "
+        f"{tiny_run.dataset.items.num_rows}"
+    )
 
 
 def test_finite_losses_pass() -> None:

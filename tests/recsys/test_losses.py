@@ -132,6 +132,37 @@ def test_only_the_hardest_negatives_count(number: int) -> None:
     require_equal(found, softmax_oracle(EVERYTHING, chosen & kept, ALL_PROBABILITIES.astype(np.float64)))
 
 
+@pytest.mark.parametrize("log_q", [False, True])
+def test_negatives_of_a_query_alone_join_its_softmax_only(log_q: bool) -> None:
+    """Two for each query, of which some are none: columns that are kept in one row of the oracle."""
+    own = np.random.default_rng(3).normal(size=(BATCH, 2, DIM))
+    ids = np.array([[7, 8], [-1, 3], [5, 5], [-1, -1], [2, 6], [9, -1]], np.int32)
+    own_q = np.random.default_rng(4).uniform(0.01, 0.2, size=(BATCH, 2)).astype(np.float32)
+    embedded = [tf.constant(e, tf.float32) for e in (*embeddings(), own)]
+    metric = tf.keras.metrics.Mean()
+    with tf.GradientTape() as tape:
+        tape.watch(embedded)
+        loss = InBatchSoftmax(TEMPERATURE, [metric])(
+            *embedded[:2],
+            sample_weight=tf.constant(WEIGHTS),
+            candidate_sampling_probability=tf.constant(PROBABILITIES) if log_q else None,
+            candidate_ids=tf.constant(IDS),
+            own_negatives=Negatives(embedded[2], tf.constant(own_q) if log_q else None, tf.constant(ids)),
+        )
+    found = tape.gradient(loss, embedded)
+    kept = np.zeros((BATCH, BATCH, 2), bool)
+    kept[np.arange(BATCH), np.arange(BATCH)] = ids >= 0
+    kept = np.concatenate([(WEIGHTS > 0) & (IDS[:, None] != IDS), kept.reshape(BATCH, -1)], axis=1)
+    columns = np.concatenate([embeddings()[1], own.reshape(-1, DIM)])
+    q = np.concatenate([PROBABILITIES.astype(np.float64), own_q.astype(np.float64).ravel()]) if log_q else None
+    expected = softmax_oracle(columns, kept, q)
+    np.testing.assert_allclose(loss, expected[0], rtol=1e-5)
+    np.testing.assert_allclose(metric.result(), expected[0], rtol=1e-5)
+    wanted = (expected[1], expected[2][:BATCH], expected[2][BATCH:].reshape(own.shape))
+    for gradient, oracle in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(gradient, oracle, atol=1e-5)
+
+
 def test_plain_options_equal_the_stock_task() -> None:
     """Without log-Q and masks it is `tfrs.tasks.Retrieval`, which sums where this takes the mean."""
     query, candidate = (tf.constant(e, tf.float32) for e in embeddings())

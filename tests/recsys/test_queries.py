@@ -7,7 +7,7 @@ import pytest
 
 from recsys.dataset import Dataset
 from recsys.interactions import Interactions, load_interactions
-from recsys.queries import Protocol, Queries, make_queries
+from recsys.queries import Protocol, Queries, make_queries, make_train_queries
 
 NUM_USERS, NUM_ITEMS = 9, 40
 SPLITS = ("train", "validation", "test")
@@ -153,3 +153,14 @@ def test_loaded_interactions_are_the_sources_rows(tiny_dataset: Dataset, tiny_ro
     assert (np.diff(loaded.user_start) == np.bincount(loaded.user_row, minlength=tiny_dataset.users.num_rows)).all()
     moments = [next(m for m in range(n + 1) if rows[m][:3] == rows[n][:3]) for n in range(0, len(rows), 97)]
     assert loaded.moment_start[::97].tolist() == moments
+
+
+@pytest.mark.parametrize("by_chance", [False, True])
+def test_every_user_with_train_items_asks_after_the_last_of_them(by_chance: bool) -> None:
+    rows = random_rows(by_chance)
+    queries = make_train_queries(interactions(rows))
+    taken = [(user, [item for u, _, item, split in rows if (u, split) == (user, 0)]) for user in range(NUM_USERS)]
+    found = [queries.items[start:end].tolist() for start, end in zip(queries.seen_start, queries.seen_end, strict=True)]
+    assert list(zip(queries.user_row.tolist(), found, strict=True)) == [(user, items) for user, items in taken if items]
+    assert len(queries.relevant_item) == len(queries.relevant_query) == 0
+    assert len(queries) == 7

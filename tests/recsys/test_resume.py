@@ -20,7 +20,11 @@ from recsys.towers import Towers
 from recsys.training import train
 
 INTERACTIONS: dict[str, Any] = {
-    "loss": {"negatives": {"uniform": 30, "popular": 20}, "learn_temperature": True, "log_q": "streaming"},
+    "loss": {
+        "negatives": {"uniform": 30, "popular": 20, "hard": 2, "hard_depth": 20},
+        "learn_temperature": True,
+        "log_q": "streaming",
+    },
     "optimizer": {"adam": {}},
     "train": {"batch_size": 128, "epochs": 4},
 }

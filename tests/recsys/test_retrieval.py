@@ -123,6 +123,45 @@ def test_drawn_items_are_negatives_with_their_own_probability(
     assert float(model.compute_loss({n: tf.constant(v) for n, v in batch.items()})) == pytest.approx(expected, rel=1e-5)
 
 
+HARD = InBatchLossConfig.model_validate({"negatives": {"hard": 3, "hard_depth": 30}})
+
+
+def hard_model(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> tuple[RetrievalModel, npt.NDArray[np.int32]]:
+    """With hard items of each user, the last of all being none, of which the first three are always drawn."""
+    tf.keras.utils.set_random_seed(1)
+    towers, items = build_towers(dataset.schema, MODEL), dataset.item_features
+    model = RetrievalModel(towers, HARD, dataset.train_counts, items, interactions=load_interactions(dataset))
+    taken = np.flatnonzero(dataset.train_counts)
+    hardest = np.array([np.random.default_rng(user).choice(taken, 30) for user in range(dataset.users.num_rows)])
+    hardest[:, 2] = np.where(np.arange(len(hardest)) % 2, hardest[:, 2], -1)
+    monkeypatch.setattr(model.hard_items, "draw", lambda user_row: tf.gather(hardest[:, :3].astype(np.int32), user_row))
+    return model, hardest
+
+
+def test_hard_negatives_join_the_softmax_of_their_user_with_their_own_probability(
+    tiny_dataset: Dataset, batches: list[Batch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A query has 256 + 3 candidates; an item among 30 hard ones is there 3 / 30 times more often than in the batch."""
+    model, hardest = hard_model(tiny_dataset, monkeypatch)
+    batch, items, counts = batches[0], tiny_dataset.item_features, tiny_dataset.train_counts
+    query = model.query_tower({name: batch[name] for name in model.query_tower.input}).numpy().astype(np.float64)
+    catalogue = {name: items[name] for name in model.candidate_tower.input}
+    embedded = model.candidate_tower(catalogue).numpy().astype(np.float64)
+    losses = []
+    for i, item in enumerate(batch["item_row"]):
+        negatives = batch["item_row"][batch["item_row"] != item]
+        own = hardest[batch["user_row"][i], :3]
+        own = own[own >= 0]
+        row = np.concatenate([[item], negatives, own])
+        expected = BATCH * counts[row] / counts.sum()
+        expected[1 + len(negatives) :] += 3 / 30
+        logits = embedded[row] @ query[i] / HARD.temperature - np.log(expected / (BATCH + 3))
+        losses.append(np.log(np.exp(logits).sum()) - logits[0])
+    assert float(model.compute_loss({n: tf.constant(v) for n, v in batch.items()})) == pytest.approx(
+        np.average(losses, weights=batch["weight"]), rel=1e-5
+    )
+
+
 def loss_and_gradients(strategy: Any, model: RetrievalModel, batch: Batch) -> tuple[float, list[npt.NDArray[Any]]]:
     """Both summed over replicas, gradients of tables densified."""
     number = strategy.num_replicas_in_sync
@@ -156,11 +195,13 @@ def test_the_loss_is_the_weighted_mean_of_numpy_s(
         np.testing.assert_allclose(loss, np.average(losses, weights=batch["weight"]), rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["full", "short", "odd"])
+@pytest.mark.parametrize("kind", ["full", "short", "odd", "hard"])
 def test_two_replicas_have_the_loss_and_gradients_of_one(
-    tiny_dataset: Dataset, batches: list[Batch], kind: str
+    tiny_dataset: Dataset, batches: list[Batch], kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A short batch is filled up with rows of weight 0, most in the second half; an odd one is shared unevenly."""
+    """A short batch is filled up with rows of weight 0, most in the second half; an odd one is shared unevenly; a hard
+    one has hard negatives.
+    """
     batch = batches[-1] if kind == "short" else batches[0]
     weight_of_half = batch["weight"].reshape(2, -1).sum(axis=1)
     assert (weight_of_half[0] > weight_of_half[1]) == (kind == "short")
@@ -169,7 +210,8 @@ def test_two_replicas_have_the_loss_and_gradients_of_one(
     results = []
     for context in (one_device, two_replicas):
         with context() as strategy:
-            model = fresh_model(tiny_dataset, 0.1)
+            hard = kind == "hard"
+            model = hard_model(tiny_dataset, monkeypatch)[0] if hard else fresh_model(tiny_dataset, 0.1)
             results.append(loss_and_gradients(strategy, model, batch))
     (loss, gradients), (loss_of_two, gradients_of_two) = results
     assert loss_of_two == pytest.approx(loss, rel=1e-5)
