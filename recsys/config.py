@@ -5,7 +5,7 @@ Imports no TensorFlow. Each default is written here and nowhere else.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from recsys.schema import Frozen
 
@@ -202,15 +202,17 @@ LossConfig = Annotated[
 
 
 class AdagradConfig(Frozen):
-    """Adagrad (Duchi et al., 2011).
+    """`recsys.optimizers.RowSparseAdagrad`.
 
     Attributes:
       learning_rate: the step size.
       initial_accumulator: the starting value of the squared-gradient sums.
+      weight_decay: the share of a weight that a step takes, times the learning rate.
     """
 
     learning_rate: float = Field(default=0.3, gt=0)
     initial_accumulator: float = Field(default=0.1, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
 
 
 class AdamConfig(Frozen):
@@ -367,18 +369,38 @@ class RuntimeConfig(Frozen):
       strategy: `one_device`, or `mirrored` for synchronous training on every device of this machine.
       logical_cpus: divide the CPU into so many logical devices, each a replica under `mirrored`; for tests of
         distributed training on a machine without accelerators.
+      mixed_precision: `bfloat16` computes hidden layers and encoders of histories in that type; weights, embeddings,
+        what towers give, the loss and its softmax stay float32. An exported model computes in float32.
+      xla: compile the training step by XLA, with static shapes only.
       profile_batches: the first and the last batch, counted from 1 in the first epoch, of which TensorBoard's profiler
         gets to see what host and devices do; none when None.
     """
 
     strategy: Literal["one_device", "mirrored"] = "one_device"
     logical_cpus: int = Field(default=1, ge=1)
+    mixed_precision: Literal["none", "bfloat16"] = "none"
+    xla: bool = False
     profile_batches: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None = None
 
     @model_validator(mode="after")
     def _logical_cpus_need_mirrored(self) -> "RuntimeConfig":
         if self.logical_cpus > 1 and self.strategy != "mirrored":
             raise ValueError("logical_cpus above 1 needs strategy = 'mirrored'")
+        return self
+
+    @field_validator("mixed_precision", mode="before")
+    @classmethod
+    def _float16_needs_loss_scaling(cls, value: Any) -> Any:
+        if value == "float16":
+            raise ValueError(
+                "float16 needs scaled losses, which are not supported: expected bfloat16, which does not, or none"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _xla_compiles_one_replica(self) -> "RuntimeConfig":
+        if self.xla and self.strategy != "one_device":
+            raise ValueError("xla = true needs strategy = 'one_device': XLA compiles a step for a single device")
         return self
 
     @model_validator(mode="after")

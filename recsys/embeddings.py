@@ -12,12 +12,23 @@ from recsys.schema import PADDING_ID, Feature
 class EmbeddingTable(tf.keras.layers.Layer):
     """A row for each id; zeros for padding."""
 
-    def __init__(self, num_ids: int, embedding_dim: int, initial_stddev: float, name: str) -> None:
-        """Makes a table of [num_ids, embedding_dim] float32, drawn from a normal distribution around 0."""
+    def __init__(
+        self, num_ids: int, embedding_dim: int, initial_stddev: float, name: str, static_shapes: bool = False
+    ) -> None:
+        """Makes a table of [num_ids, embedding_dim] float32, drawn from a normal distribution around 0.
+
+        Args:
+          num_ids: its rows.
+          embedding_dim: its columns.
+          initial_stddev: of the distribution.
+          name: of the layer.
+          static_shapes: whether no shape may depend on how much of a bag is padding, as XLA wants it.
+        """
         super().__init__(name=name)
         self._num_ids = num_ids
         self._embedding_dim = embedding_dim
         self._initial_stddev = initial_stddev
+        self._static_shapes = static_shapes
 
     def build(self, input_shape: tf.TensorShape) -> None:
         """Makes the table."""
@@ -33,13 +44,26 @@ class EmbeddingTable(tf.keras.layers.Layer):
         present = tf.cast(ids != PADDING_ID, self.compute_dtype)[..., tf.newaxis]
         return tf.nn.embedding_lookup(self.table, ids) * present
 
+    def sum_of(self, ids: tf.Tensor) -> tf.Tensor:
+        """Returns [..., embedding_dim] float32, the sums of the embeddings of each row of [..., max_length] int32 ids.
+
+        Rows of the table are summed where they stand: a tensor with an embedding of every id, padding as well, would
+        take ten times as long to write as the sums. XLA writes none anyway.
+        """
+        if self._static_shapes:
+            return tf.reduce_sum(EmbeddingTable.call(self, ids), axis=-2)
+        present_ids, row = _present(ids)
+        distinct, index = tf.unique(present_ids)
+        embedded = tf.nn.embedding_lookup(self.table, distinct)
+        return _by_row(tf.sparse.segment_sum(embedded, index, row, num_segments=_num_rows(ids)), ids)
+
 
 class SumBag(EmbeddingTable):
     """The sum of the embeddings of a row's ids; zeros where there are none."""
 
     def call(self, ids: tf.Tensor) -> tf.Tensor:
         """Returns [..., embedding_dim] float32 for [..., max_length] int32 ids."""
-        return _sum_of_rows(self.table, ids)
+        return self.sum_of(ids)
 
 
 class MeanBag(SumBag):
@@ -63,7 +87,7 @@ class SharedMean(tf.keras.layers.Layer):
 
         Outside of training the rows are gathered: few ask at once, and converters of models know no fused sums.
         """
-        sums = _sum_of_rows(self._shared.table, ids) if training else tf.reduce_sum(self._shared(ids), axis=-2)
+        sums = self._shared.sum_of(ids) if training else tf.reduce_sum(self._shared(ids), axis=-2)
         return tf.math.divide_no_nan(sums, _number(ids, self.compute_dtype))
 
 
@@ -81,7 +105,11 @@ class AttentionBag(EmbeddingTable):
         self.query = self.add_weight(name="query", shape=(self._embedding_dim,), initializer="zeros")
 
     def call(self, ids: tf.Tensor) -> tf.Tensor:
-        """Returns [..., embedding_dim] float32 for [..., max_length] int32 ids; padding is not even read."""
+        """Returns [..., embedding_dim] float32 for [..., max_length] int32 ids."""
+        if self._static_shapes:
+            embedded = super().call(ids)
+            score = tf.where(ids != PADDING_ID, tf.linalg.matvec(embedded, self.query), tf.float32.min)
+            return tf.linalg.matvec(embedded, tf.nn.softmax(score), transpose_a=True)
         present_ids, row = _present(ids)
         num_rows = _num_rows(ids)
         embedded = tf.nn.embedding_lookup(self.table, present_ids)
@@ -92,18 +120,6 @@ class AttentionBag(EmbeddingTable):
         total = tf.math.unsorted_segment_sum(weight, row, num_rows)
         pooled = tf.math.unsorted_segment_sum(weight * embedded, row, num_rows)
         return _by_row(tf.math.divide_no_nan(pooled, total), ids)
-
-
-def _sum_of_rows(table: tf.Variable, ids: tf.Tensor) -> tf.Tensor:
-    """[..., embedding_dim] float32 for [..., max_length] int32 ids.
-
-    Rows of the table are summed where they stand: a tensor with an embedding of every id, padding as well, would
-    take ten times as long to write as the sums.
-    """
-    present_ids, row = _present(ids)
-    distinct, index = tf.unique(present_ids)
-    embedded = tf.nn.embedding_lookup(table, distinct)
-    return _by_row(tf.sparse.segment_sum(embedded, index, row, num_segments=_num_rows(ids)), ids)
 
 
 def _number(ids: tf.Tensor, dtype: tf.DType) -> tf.Tensor:

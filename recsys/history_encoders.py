@@ -27,16 +27,23 @@ class HistoryEncoder(tf.keras.layers.Layer):
         self, embedded: tf.Tensor, present: tf.Tensor, training: bool | None = None, every_position: bool = False
     ) -> tf.Tensor:
         """Returns [batch, dim] float32, or [batch, length, dim] for `every_position`."""
-        positions = self.encode(embedded, present, training)
+        positions = tf.cast(self.encode(embedded, present, training), tf.float32)
         return positions if every_position else _last_present(positions, present)
 
     def encode(self, embedded: tf.Tensor, present: tf.Tensor, training: bool | None) -> tf.Tensor:
-        """Returns [batch, length, dim] float32."""
+        """Returns [batch, length, dim], float32 or of lower precision."""
         raise NotImplementedError
 
 
-def make_history_encoder(config: HistoryConfig, embedding_dim: int) -> HistoryEncoder:
-    """Makes the encoder that a configuration names, with fresh weights."""
+def make_history_encoder(config: HistoryConfig, embedding_dim: int, policy: str = "float32") -> HistoryEncoder:
+    """Makes the encoder that a configuration names, with fresh weights.
+
+    Args:
+      config: of the history.
+      embedding_dim: the width of embeddings.
+      policy: the name of a Keras dtype policy, which layers with products of matrices follow: `mixed_bfloat16` computes
+        in bfloat16 with float32 weights. What comes out is float32.
+    """
     name, encoder = "history_encoder", config.encoder
     match encoder:
         case MeanEncoder():
@@ -44,9 +51,9 @@ def make_history_encoder(config: HistoryConfig, embedding_dim: int) -> HistoryEn
         case RecencyEncoder():
             return WeightedMean(0.5 ** (1 / encoder.half_life), name)
         case GruEncoder():
-            return Gru(embedding_dim, encoder.dropout, name)
+            return Gru(embedding_dim, encoder.dropout, name, policy)
         case SelfAttentionEncoder():
-            return SelfAttention(embedding_dim, encoder.blocks, encoder.heads, encoder.dropout, name)
+            return SelfAttention(embedding_dim, encoder.blocks, encoder.heads, encoder.dropout, name, policy)
         case _:
             assert_never(encoder)
 
@@ -81,11 +88,11 @@ class WeightedMean(HistoryEncoder):
 class Gru(HistoryEncoder):
     """The states of a gated recurrent unit (Cho et al., 2014), as wide as an embedding."""
 
-    def __init__(self, embedding_dim: int, dropout: float, name: str) -> None:
+    def __init__(self, embedding_dim: int, dropout: float, name: str, policy: str) -> None:
         """Takes the width, and the fraction of the embeddings' units dropped in training."""
-        super().__init__(name=name)
-        self._dropout = tf.keras.layers.Dropout(dropout)
-        self._gru = tf.keras.layers.GRU(embedding_dim, return_sequences=True)
+        super().__init__(name=name, dtype=policy)
+        self._dropout = tf.keras.layers.Dropout(dropout, dtype=policy)
+        self._gru = tf.keras.layers.GRU(embedding_dim, return_sequences=True, dtype=policy)
 
     def encode(self, embedded: tf.Tensor, present: tf.Tensor, training: bool | None) -> tf.Tensor:
         """Returns [batch, length, dim] float32."""
@@ -99,13 +106,13 @@ class SelfAttention(HistoryEncoder):
     Normalization in the Transformer Architecture", 2020), which trains without warm-up.
     """
 
-    def __init__(self, embedding_dim: int, blocks: int, heads: int, dropout: float, name: str) -> None:
+    def __init__(self, embedding_dim: int, blocks: int, heads: int, dropout: float, name: str, policy: str) -> None:
         """Takes the width, the number of blocks, the heads of each, and the fraction of units dropped in training."""
-        super().__init__(name=name)
+        super().__init__(name=name, dtype=policy)
         self._scale = embedding_dim**0.5
-        self._blocks = [_Block(embedding_dim, heads, dropout, f"block_{number}") for number in range(blocks)]
-        self._dropout = tf.keras.layers.Dropout(dropout)
-        self._normalization = tf.keras.layers.LayerNormalization(epsilon=1e-6)
+        self._blocks = [_Block(embedding_dim, heads, dropout, f"block_{number}", policy) for number in range(blocks)]
+        self._dropout = tf.keras.layers.Dropout(dropout, dtype=policy)
+        self._normalization = tf.keras.layers.LayerNormalization(epsilon=1e-6, dtype=policy)
 
     def build(self, input_shape: tf.TensorShape) -> None:
         """Makes an embedding for each position."""
@@ -130,17 +137,19 @@ class _Block(tf.keras.layers.Layer):
     Padding needs no mask: it stands behind all that is present, where causal attention does not look.
     """
 
-    def __init__(self, embedding_dim: int, heads: int, dropout: float, name: str) -> None:
-        super().__init__(name=name)
-        self._attention = tf.keras.layers.MultiHeadAttention(heads, embedding_dim // heads, dropout=dropout)
-        self._inner = tf.keras.layers.Dense(embedding_dim, activation="relu")
-        self._outer = tf.keras.layers.Dense(embedding_dim)
-        self._dropout = tf.keras.layers.Dropout(dropout)
-        self._before_attention = tf.keras.layers.LayerNormalization(epsilon=1e-6)
-        self._before_dense = tf.keras.layers.LayerNormalization(epsilon=1e-6)
+    def __init__(self, embedding_dim: int, heads: int, dropout: float, name: str, policy: str) -> None:
+        super().__init__(name=name, dtype=policy)
+        self._attention = tf.keras.layers.MultiHeadAttention(
+            heads, embedding_dim // heads, dropout=dropout, dtype=policy
+        )
+        self._inner = tf.keras.layers.Dense(embedding_dim, activation="relu", dtype=policy)
+        self._outer = tf.keras.layers.Dense(embedding_dim, dtype=policy)
+        self._dropout = tf.keras.layers.Dropout(dropout, dtype=policy)
+        self._before_attention = tf.keras.layers.LayerNormalization(epsilon=1e-6, dtype=policy)
+        self._before_dense = tf.keras.layers.LayerNormalization(epsilon=1e-6, dtype=policy)
 
     def call(self, hidden: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        """Returns [batch, length, dim] float32 of the same."""
+        """Returns [batch, length, dim] of the same."""
         normalized = self._before_attention(hidden)
         attended = self._attention(normalized, normalized, use_causal_mask=True, training=training)
         hidden += self._dropout(attended, training=training)

@@ -1,26 +1,125 @@
 """Optimizers whose cost per step depends on the rows of a batch, never on the length of a table."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import tensorflow as tf
 
 from recsys.config import AdagradConfig, OptimizerConfig, ScheduleConfig
 
+# Variables beside the weights, and the new values of some of their rows.
+_Slots = list[tuple[tf.Variable, tf.Tensor]]
 
-class RowSparseAdam(tf.keras.optimizers.Adam):
-    """Adam that, where a gradient is sparse, touches only the rows that have one.
+
+class RowSparse(tf.keras.optimizers.Optimizer):
+    """What optimizers of tables have in common: of a sparse gradient, they touch only the rows that it has.
+
+    A row that is not in the batch keeps its weights and its slots. Several gradients of one row in a batch, from
+    several replicas too, are added up to one first, so that a row takes one step. Dense gradients take the stock step.
+
+    Weight decay is decoupled (Loshchilov & Hutter, "Decoupled weight decay regularization", ICLR 2019): a weight loses
+    the share η · `decay` of itself at each of its steps, which for a row of a table are the steps of that row. A scalar
+    loses nothing: a learned temperature is not to tend to 1.
+    """
+
+    def __init__(self, *options: Any, decay: float, static_shapes: bool, **further_options: Any) -> None:
+        """Takes the stock optimizer's options, and two more.
+
+        Args:
+          *options: of the stock optimizer.
+          decay: the rate of the decoupled weight decay.
+          static_shapes: whether no shape may depend on how many of a batch's rows are distinct, as XLA compiles anew
+            for each shape.
+          **further_options: of the stock optimizer.
+        """
+        # On a GPU Keras would compile updates by XLA: for each number of distinct rows, which changes at every step.
+        super().__init__(*options, jit_compile=False, **further_options)
+        self._decay = decay
+        self._static_shapes = static_shapes
+
+    def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
+        """Updates one variable."""
+        if not isinstance(gradient, tf.IndexedSlices):
+            if self._decay and variable.shape.rank:
+                variable.assign_sub(self._lost(variable))
+            super().update_step(gradient, variable)
+            return
+        rows = gradient.indices
+        step, slots = self._step_of_rows(gradient.values, rows, self._index_dict[self._var_key(variable)])
+        weights = tf.gather(variable, rows)
+        if self._decay:
+            step += self._lost(weights)
+        for target, values in ((variable, weights - step), *slots):
+            target.scatter_update(tf.IndexedSlices(values, rows))
+
+    def _step_of_rows(self, gradient: tf.Tensor, rows: tf.Tensor, slot: int) -> tuple[tf.Tensor, _Slots]:
+        """Returns what rows lose, and what their slots become.
+
+        Args:
+          gradient: [number, dim], of each row its whole gradient.
+          rows: [number]; a row may come several times, with the same gradient each time.
+          slot: the variable's number.
+        """
+        raise NotImplementedError
+
+    def _deduplicate_sparse_grad(self, gradients: Iterable[tf.Tensor | tf.IndexedSlices]) -> list[Any]:
+        """Adds up the gradients of a row."""
+        if not self._static_shapes:
+            return super()._deduplicate_sparse_grad(gradients)
+        return [_each_its_total(g) if isinstance(g, tf.IndexedSlices) else g for g in gradients]
+
+    def _lost(self, weights: tf.Tensor) -> tf.Tensor:
+        return self.learning_rate * self._decay * weights
+
+
+def _each_its_total(gradient: tf.IndexedSlices) -> tf.IndexedSlices:
+    """As many rows, in ascending order, and for each the sum of all gradients of that row."""
+    order = tf.argsort(gradient.indices, stable=True)
+    rows = tf.gather(gradient.indices, order)
+    begins = tf.concat([[0], tf.cast(rows[1:] != rows[:-1], tf.int32)], axis=0)
+    number = tf.cumsum(begins)
+    totals = tf.math.unsorted_segment_sum(tf.gather(gradient.values, order), number, tf.size(rows))
+    return tf.IndexedSlices(tf.gather(totals, number), rows, gradient.dense_shape)
+
+
+class RowSparseAdagrad(RowSparse, tf.keras.optimizers.Adagrad):
+    """Adagrad of a batch's rows.
+
+    With the gradients g of the rows in the batch,
+
+        sums ← sums + g²,  row ← row - η g / √(sums + ε)
+
+    (Duchi et al., "Adaptive subgradient methods for online learning and stochastic optimization", JMLR 2011). As zeros
+    would change nothing, this is the stock optimizer, weight decay apart.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float | tf.keras.optimizers.schedules.LearningRateSchedule,
+        initial_accumulator: float = 0.1,
+        decay: float = 0.0,
+        static_shapes: bool = False,
+    ) -> None:
+        """Takes the step size, where sums of squares start, and what `RowSparse` does."""
+        super().__init__(learning_rate, initial_accumulator, decay=decay, static_shapes=static_shapes)
+
+    def _step_of_rows(self, gradient: tf.Tensor, rows: tf.Tensor, slot: int) -> tuple[tf.Tensor, _Slots]:
+        sums = self._accumulators[slot]
+        new_sums = tf.gather(sums, rows) + tf.square(gradient)
+        return self.learning_rate * gradient / tf.sqrt(new_sums + self.epsilon), [(sums, new_sums)]
+
+
+class RowSparseAdam(RowSparse, tf.keras.optimizers.Adam):
+    """Adam of a batch's rows.
 
     Every row of a table is an Adam of its own, which takes a step exactly when the row is in the batch: with a row's
     own count of steps t and its own gradients g,
 
         m ← β₁ m + (1 - β₁) g,  v ← β₂ v + (1 - β₂) g²,  row ← row - η √(1 - β₂ᵗ) / (1 - β₁ᵗ) · m / (√v + ε)
 
-    (Kingma & Ba, "Adam", ICLR 2015, section 2, per row). A row that is not in the batch keeps its weights and its
-    moments: unlike stock Adam, it does not move on from momentum alone, and unlike variants that count steps globally,
-    a row that is seen late starts with a step of η, not one of η √((1 - β₁)² / (1 - β₂)). Several gradients of one row
-    in a batch, from several replicas too, are added up to one first. Dense gradients take the stock step.
-
-    Weight decay is decoupled (Loshchilov & Hutter, "Decoupled weight decay regularization", ICLR 2019): a weight loses
-    the share η · `decay` of itself at each of its steps, which for a row of a table are the steps of that row. A scalar
-    loses nothing: a learned temperature is not to tend to 1.
+    (Kingma & Ba, "Adam", ICLR 2015, section 2, per row). Unlike in stock Adam, a row that is not in the batch does not
+    move on from momentum alone; and unlike in variants that count steps globally, a row that is seen late starts with
+    a step of η, not one of η √((1 - β₁)² / (1 - β₂)).
     """
 
     def __init__(
@@ -29,10 +128,10 @@ class RowSparseAdam(tf.keras.optimizers.Adam):
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         decay: float = 0.0,
+        static_shapes: bool = False,
     ) -> None:
-        """Takes Adam's own options, and the rate of the decoupled weight decay."""
-        super().__init__(learning_rate, beta_1, beta_2)
-        self._decay = decay
+        """Takes Adam's own options, and what `RowSparse` does."""
+        super().__init__(learning_rate, beta_1, beta_2, decay=decay, static_shapes=static_shapes)
 
     def build(self, var_list: list[tf.Variable]) -> None:
         """Makes the moments, like the variables, and a step count for each of their rows."""
@@ -42,48 +141,31 @@ class RowSparseAdam(tf.keras.optimizers.Adam):
                 self.add_variable_from_reference(variable, "steps", shape=variable.shape[:1]) for variable in var_list
             ]
 
-    def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
-        """Updates one variable; the rows of a sparse gradient are distinct."""
-        if isinstance(gradient, tf.IndexedSlices):
-            self._update_rows(gradient.values, gradient.indices, variable)
-            return
-        if self._decay and variable.shape.rank:
-            variable.assign_sub(self._lost(variable))
-        super().update_step(gradient, variable)
-
-    def _update_rows(self, gradient: tf.Tensor, rows: tf.Tensor, variable: tf.Variable) -> None:
-        slot = self._index_dict[self._var_key(variable)]
-        m, v = self._momentums[slot], self._velocities[slot]
+    def _step_of_rows(self, gradient: tf.Tensor, rows: tf.Tensor, slot: int) -> tuple[tf.Tensor, _Slots]:
+        m, v, counts = self._momentums[slot], self._velocities[slot], self._row_steps[slot]
         new_m = self.beta_1 * tf.gather(m, rows) + (1 - self.beta_1) * gradient
         new_v = self.beta_2 * tf.gather(v, rows) + (1 - self.beta_2) * tf.square(gradient)
-        steps = tf.gather(self._row_steps[slot], rows) + 1
+        steps = tf.gather(counts, rows) + 1
         correction = tf.sqrt(1 - tf.pow(self.beta_2, steps)) / (1 - tf.pow(self.beta_1, steps))
         rate = tf.reshape(self.learning_rate * correction, [-1] + [1] * (gradient.shape.rank - 1))
-        step = rate * new_m / (tf.sqrt(new_v) + self.epsilon)
-        if self._decay:
-            step += self._lost(tf.gather(variable, rows))
-        for target, values in ((m, new_m), (v, new_v), (self._row_steps[slot], steps)):
-            target.scatter_update(tf.IndexedSlices(values, rows))
-        variable.scatter_sub(tf.IndexedSlices(step, rows))
-
-    def _lost(self, weights: tf.Tensor) -> tf.Tensor:
-        return self.learning_rate * self._decay * weights
+        return rate * new_m / (tf.sqrt(new_v) + self.epsilon), [(m, new_m), (v, new_v), (counts, steps)]
 
 
-def make_optimizer(config: OptimizerConfig, num_steps: int) -> tf.keras.optimizers.Optimizer:
+def make_optimizer(
+    config: OptimizerConfig, num_steps: int, static_shapes: bool = False
+) -> RowSparseAdagrad | RowSparseAdam:
     """Makes the configured optimizer.
-
-    Keras's Adagrad is row-sparse as it stands: it adds to the accumulators of a batch's rows only.
 
     Args:
       config: which one, and its options.
       num_steps: of the whole training; a decaying learning rate ends with them.
+      static_shapes: as `RowSparse` has it.
     """
     chosen = config.chosen
     rate = _learning_rate(chosen.learning_rate, config.schedule, num_steps)
     if isinstance(chosen, AdagradConfig):
-        return tf.keras.optimizers.Adagrad(rate, initial_accumulator_value=chosen.initial_accumulator)
-    return RowSparseAdam(rate, chosen.beta_1, chosen.beta_2, chosen.weight_decay)
+        return RowSparseAdagrad(rate, chosen.initial_accumulator, chosen.weight_decay, static_shapes)
+    return RowSparseAdam(rate, chosen.beta_1, chosen.beta_2, chosen.weight_decay, static_shapes)
 
 
 def _learning_rate(

@@ -102,5 +102,5 @@ class HardItems(tf.keras.__internal__.layers.BaseRandomLayer):
         place = self._random_generator.random_uniform(
             (tf.shape(user_row)[0], self.number), 0, self.depth, dtype=tf.int32
         )
-        user = tf.broadcast_to(user_row[:, tf.newaxis], tf.shape(place))
-        return tf.gather_nd(self._table, tf.stack([user, place], axis=2))
+        # Of whole rows, as XLA gathers nothing else from a variable.
+        return tf.gather(tf.gather(self._table, user_row), place, batch_dims=1)

@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 import tensorflow as tf
 
-from recsys.config import MeanEncoder, ModelConfig, TowerConfig
+from recsys.config import MeanEncoder, ModelConfig, RuntimeConfig, TowerConfig
 from recsys.dataset import Features
 from recsys.embeddings import AttentionBag, EmbeddingTable, IdDropout, ItemContent, MeanBag, SharedMean, SumBag
 from recsys.errors import ConfigError
@@ -17,7 +17,9 @@ from recsys.schema import HISTORY, ITEM_ID, PADDING_ID, Feature, Schema
 tf.keras.backend.experimental.enable_tf_random_generator()
 
 NO_FEATURES: Features = MappingProxyType({})  # type: ignore[assignment]
+DEFAULT_RUNTIME = RuntimeConfig()
 
+_POLICIES = {"none": "float32", "bfloat16": "mixed_bfloat16"}
 _BAGS = {"mean": MeanBag, "sum": SumBag, "attention": AttentionBag}
 
 # Symbolic inputs by name, and the embeddings that are summed.
@@ -74,29 +76,37 @@ class Towers:
         return self.candidate({name: features[name] for name in self.candidate_inputs}, training=training)
 
 
-def build_towers(schema: Schema, config: ModelConfig, items: Features = NO_FEATURES) -> Towers:
+def build_towers(
+    schema: Schema, config: ModelConfig, items: Features = NO_FEATURES, runtime: RuntimeConfig = DEFAULT_RUNTIME
+) -> Towers:
     """Builds both towers with fresh weights.
 
     Args:
       schema: of the dataset.
       config: of the towers.
       items: the catalogue's features, for a query tower that sees the content of histories.
+      runtime: whether XLA compiles them, and the precision of hidden layers and of the history's encoder. Weights,
+        embeddings and a tower's last layers are float32 always.
 
     Raises:
       ConfigError: a tower would have no feature.
     """
-    item_tables = _tables(schema.item_features, config.candidate, config)
+    policy = _POLICIES[runtime.mixed_precision]
+    item_tables = _tables(schema.item_features, config.candidate, config, runtime.xla)
     inputs, parts = _embedded(schema.item_features, config.candidate, item_tables)
-    candidate = tf.keras.Model(inputs, _head("candidate", config.candidate, config)(parts), name="candidate")
+    candidate = tf.keras.Model(inputs, _head("candidate", config.candidate, config, policy)(parts), name="candidate")
 
-    user_tables = _tables(schema.user_features, config.query, config)
+    user_tables = _tables(schema.user_features, config.query, config, runtime.xla)
     inputs, parts = _embedded(schema.user_features, config.query, user_tables)
-    head = _head("query", config.query, config)
+    head = _head("query", config.query, config, policy)
     if not schema.history_length:
         return Towers(tf.keras.Model(inputs, head(parts), name="query"), candidate, None)
     history = tf.keras.Input((_history_length(schema, config),), dtype=tf.int32, name=HISTORY)
     inputs = {HISTORY: history, **inputs}
-    now, everywhere = _encoded_history(history, schema, config, item_tables, items)
+    table = item_tables[ITEM_ID]
+    if not config.history.share_item_table:
+        table = _table(schema.item_id, config.candidate, config, runtime.xla, "history_embedding")
+    now, everywhere = _encoded_history(history, schema, config, {**item_tables, ITEM_ID: table}, items, policy)
     return Towers(
         query=tf.keras.Model(inputs, head([now, *parts]), name="query"),
         candidate=candidate,
@@ -117,20 +127,17 @@ def _encoded_history(
     config: ModelConfig,
     item_tables: dict[str, tf.keras.layers.Layer],
     items: Features,
+    policy: str,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """What is known after the whole history, [batch, embedding_dim], and after each item, [batch, length, …]."""
     id_feature, *content = schema.item_features
     table = item_tables[ITEM_ID]
-    if not config.history.share_item_table:
-        table = EmbeddingTable(
-            id_feature.num_ids, config.embedding_dim, config.initial_stddev, name="history_embedding"
-        )
     kept = IdDropout(id_feature, config.history.id_dropout, name="history_dropout")(history)
     parts = [table(kept)]
     for feature in content if config.history.content_features else []:
         values = ItemContent(id_feature, items[ITEM_ID], items[feature.name], name=f"history_{feature.name}")(history)
         parts.append(item_tables[feature.name](values))
-    encoder = make_history_encoder(config.history, config.embedding_dim)
+    encoder = make_history_encoder(config.history, config.embedding_dim, policy)
     embedded = tf.keras.layers.Add(name="history_features")(parts) if len(parts) > 1 else parts[0]
     present = tf.not_equal(history, PADDING_ID)
     everywhere = encoder(embedded, present, every_position=True)
@@ -155,12 +162,12 @@ def _embedded(features: tuple[Feature, ...], tower: TowerConfig, tables: dict[st
     return inputs, parts
 
 
-def _head(name: str, tower: TowerConfig, model: ModelConfig) -> Callable[[list[tf.Tensor]], tf.Tensor]:
+def _head(name: str, tower: TowerConfig, model: ModelConfig, policy: str) -> Callable[[list[tf.Tensor]], tf.Tensor]:
     """Returns what a tower does to its embeddings: [..., embedding_dim] each → [..., embedding_dim]."""
     layers = []
     for number, units in enumerate(tower.hidden_units):
-        layers.append(tf.keras.layers.Dense(units, activation="relu", name=f"{name}_hidden_{number}"))
-        layers.append(tf.keras.layers.Dropout(tower.dropout, name=f"{name}_dropout_{number}"))
+        layers.append(tf.keras.layers.Dense(units, activation="relu", name=f"{name}_hidden_{number}", dtype=policy))
+        layers.append(tf.keras.layers.Dropout(tower.dropout, name=f"{name}_dropout_{number}", dtype=policy))
     if tower.hidden_units:
         layers.append(tf.keras.layers.Dense(model.embedding_dim, name=f"{name}_projection"))
     if model.normalize:
@@ -180,17 +187,20 @@ def _head(name: str, tower: TowerConfig, model: ModelConfig) -> Callable[[list[t
     return apply
 
 
-def _tables(features: tuple[Feature, ...], tower: TowerConfig, model: ModelConfig) -> dict[str, tf.keras.layers.Layer]:
+def _tables(
+    features: tuple[Feature, ...], tower: TowerConfig, model: ModelConfig, static_shapes: bool
+) -> dict[str, tf.keras.layers.Layer]:
     """By feature what embeds it: a table for ids, a linear map for numbers."""
-    return {feature.name: _table(feature, tower, model) for feature in features}
+    return {f.name: _table(f, tower, model, static_shapes, f"{f.name}_embedding") for f in features}
 
 
-def _table(feature: Feature, tower: TowerConfig, model: ModelConfig) -> tf.keras.layers.Layer:
-    name = feature.name + "_embedding"
+def _table(
+    feature: Feature, tower: TowerConfig, model: ModelConfig, static_shapes: bool, name: str
+) -> tf.keras.layers.Layer:
     if feature.is_dense:
         return tf.keras.layers.Dense(model.embedding_dim, use_bias=False, name=name)
     kind = _BAGS[tower.pooling] if feature.is_bag else EmbeddingTable
-    return kind(feature.num_ids, model.embedding_dim, model.initial_stddev, name=name)
+    return kind(feature.num_ids, model.embedding_dim, model.initial_stddev, name, static_shapes)
 
 
 def _input(feature: Feature) -> tf.Tensor:

@@ -7,7 +7,7 @@ import tensorflow as tf
 from recsys.artifacts import refuse_existing
 from recsys.callbacks import RefreshHardItems, RequireFiniteLoss, ValidationMetric
 from recsys.checkpoints import Checkpoints
-from recsys.config import ExperimentConfig, RuntimeConfig, TrainConfig
+from recsys.config import ExperimentConfig, InBatchLossConfig, RuntimeConfig, TrainConfig
 from recsys.dataset import Dataset
 from recsys.distribution import device_names, make_strategy
 from recsys.errors import ConfigError
@@ -40,10 +40,11 @@ def train(
     Raises:
       OutputExistsError: `out` exists, and is not to be resumed.
       RunError: what is to be resumed is finished, damaged, or was begun otherwise.
-      ConfigError: the runtime cannot be had, or a tower would have no feature.
+      ConfigError: the runtime cannot be had or does not go with the loss, or a tower would have no feature.
       RequestError: the validation split has no query, or the validation metric's k is beyond the catalogue.
       TrainingError: the loss is not finite.
     """
+    _require_compilable(config, runtime)
     if resume := resume and out.exists():
         require_same_beginning(out, config, runtime, dataset)
     else:
@@ -53,16 +54,16 @@ def train(
     tf.config.experimental.enable_op_determinism()
     interactions = load_interactions(dataset)
     with strategy.scope():
-        towers = build_towers(dataset.schema, config.model, dataset.item_features)
+        towers = build_towers(dataset.schema, config.model, dataset.item_features, runtime)
         model = RetrievalModel(
             towers, config.loss, dataset.train_counts, dataset.item_features, config.train.examples, interactions
         )
     monitored = f"val_{config.train.validation_metric}"
     feed = _feed(strategy, dataset, config.train, towers, model.features)
     with strategy.scope():
-        optimizer = make_optimizer(config.optimizer, config.train.epochs * feed.steps_per_epoch)
+        optimizer = make_optimizer(config.optimizer, config.train.epochs * feed.steps_per_epoch, runtime.xla)
         optimizer.build(model.trainable_variables)
-        model.compile(optimizer=optimizer)
+        model.compile(optimizer=optimizer, jit_compile=runtime.xla)
     logs = out / "logs"
     checkpoints = Checkpoints(out, model, optimizer, monitored, config.train.patience)
     callbacks = [
@@ -95,6 +96,14 @@ def train(
     write_projector(logs, towers, dataset)
     save_towers(out, towers)
     return towers
+
+
+def _require_compilable(config: ExperimentConfig, runtime: RuntimeConfig) -> None:
+    if runtime.xla and isinstance(config.loss, InBatchLossConfig) and config.loss.mask == "known_positives":
+        raise ConfigError(
+            "loss.mask = 'known_positives' finds another number of items in each batch, and XLA compiles for one: "
+            "expected 'accidental_hits' or 'nothing', or a runtime with xla = false"
+        )
 
 
 def _feed(

@@ -1,6 +1,8 @@
-"""Row-sparse Adam against dense Adams of single rows, and learning rates against the formula."""
+"""Row-sparse optimizers against dense ones of single rows, and learning rates against the formula."""
 
 import math
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,13 +12,15 @@ import tensorflow as tf
 
 from recsys.config import OptimizerConfig, RuntimeConfig
 from recsys.distribution import make_strategy
-from recsys.optimizers import RowSparseAdam, make_optimizer
+from recsys.optimizers import RowSparse, RowSparseAdagrad, RowSparseAdam, make_optimizer
+
+Doubles = npt.NDArray[np.float64]
 
 ROWS, DIM = 6, 3
 SHAPE = tf.constant([ROWS, DIM])
 
 
-def adam(weights: npt.NDArray[np.float64], gradients: list[Any], rate: float, decay: float) -> npt.NDArray[np.float64]:
+def adam(weights: Doubles, gradients: list[Any], rate: float, decay: float) -> Doubles:
     """Adam with decoupled weight decay, in float64, as in the papers."""
     m, v = np.zeros_like(weights), np.zeros_like(weights)
     for step, gradient in enumerate(gradients, start=1):
@@ -24,6 +28,22 @@ def adam(weights: npt.NDArray[np.float64], gradients: list[Any], rate: float, de
         moment, scale = m / (1 - 0.9**step), np.sqrt(v / (1 - 0.999**step))
         weights = weights - rate * decay * weights - rate * moment / (scale + 1e-7 / np.sqrt(1 - 0.999**step))
     return weights
+
+
+def adagrad(weights: Doubles, gradients: list[Any], rate: float, decay: float) -> Doubles:
+    """Adagrad with decoupled weight decay, in float64; sums of squares start at 0.1."""
+    sums = np.full_like(weights, 0.1)
+    for gradient in gradients:
+        sums = sums + gradient**2
+        weights = weights - rate * decay * weights - rate * gradient / np.sqrt(sums + 1e-7)
+    return weights
+
+
+OPTIMIZERS: dict[str, tuple[type[RowSparse], Callable[..., Doubles]]] = {
+    "adam": (RowSparseAdam, adam),
+    "adagrad": (RowSparseAdagrad, adagrad),
+}
+optimizers = pytest.mark.parametrize("name", OPTIMIZERS)
 
 
 def batches(num_steps: int) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
@@ -34,37 +54,63 @@ def batches(num_steps: int) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.
     return [(of_step, rng.normal(size=(5, DIM)).astype(np.float32)) for of_step in rows]
 
 
+@optimizers
 @pytest.mark.parametrize("decay", [0.0, 0.3])
-def test_each_row_is_an_adam_of_its_own(decay: float) -> None:
+@pytest.mark.parametrize("static_shapes", [False, True])
+def test_each_row_has_an_optimizer_of_its_own(name: str, decay: float, static_shapes: bool) -> None:
+    """Which takes one step, with the sum of the row's gradients, in each batch that has the row."""
+    ours, by_hand = OPTIMIZERS[name]
     table = tf.Variable(np.random.default_rng(1).normal(size=(ROWS, DIM)), dtype=tf.float32)
     initial = table.numpy().astype(np.float64)
-    optimizer = RowSparseAdam(0.05, decay=decay)
+    optimizer = ours(0.05, decay=decay, static_shapes=static_shapes)
     own: dict[int, list[Any]] = {row: [] for row in range(ROWS)}
     for rows, gradients in batches(12):
         optimizer.apply_gradients([(tf.IndexedSlices(gradients, rows, SHAPE), table)])
         for row in np.unique(rows):
             own[int(row)].append(gradients[rows == row].astype(np.float64).sum(axis=0))
-    expected = [adam(initial[row], own[row], 0.05, decay) for row in range(ROWS)]
+    expected = [by_hand(initial[row], own[row], 0.05, decay) for row in range(ROWS)]
     assert (len(own[4]), len(own[5])) == (1, 0)
     np.testing.assert_allclose(table.numpy(), expected, atol=1e-5)
     np.testing.assert_array_equal(table.numpy()[5], initial[5].astype(np.float32))
 
 
-def test_a_dense_gradient_takes_the_stock_step() -> None:
+def test_compiled_updates_are_those_by_hand() -> None:
+    """What XLA is given: an optimizer of static shapes, and rows that come twice."""
+    for ours, by_hand in OPTIMIZERS.values():
+        table = tf.Variable(tf.ones([ROWS, DIM]))
+        optimizer = ours(0.05, decay=0.1, static_shapes=True)
+        optimizer.build([table])
+
+        @tf.function(jit_compile=True)
+        def step(rows: tf.Tensor, gradients: tf.Tensor, optimizer: Any, table: tf.Variable) -> None:
+            optimizer.apply_gradients([(tf.IndexedSlices(gradients, rows, SHAPE), table)])
+
+        rows, gradients = np.array([3, 0, 3]), np.array([[1.0] * 3, [2.0] * 3, [-4.0] * 3], np.float32)
+        step(tf.constant(rows), tf.constant(gradients), optimizer, table)
+        own = {0: [gradients[1]], 3: [gradients[0] + gradients[2]]}
+        expected = [by_hand(np.ones(DIM), own.get(row, []), 0.05, 0.1) for row in range(ROWS)]
+        np.testing.assert_allclose(table.numpy(), expected, rtol=1e-5)
+
+
+@optimizers
+def test_a_dense_gradient_takes_the_stock_step(name: str) -> None:
+    stocks = {"adam": tf.keras.optimizers.Adam, "adagrad": tf.keras.optimizers.Adagrad}
     ours, stock = tf.Variable([[1.0, 2.0], [3.0, 4.0]]), tf.Variable([[1.0, 2.0], [3.0, 4.0]])
-    optimizers = RowSparseAdam(0.1, decay=0.2), tf.keras.optimizers.Adam(0.1, weight_decay=0.2)
+    pair = OPTIMIZERS[name][0](0.1, decay=0.2), stocks[name](0.1, weight_decay=0.2)
     for number in range(5):
         gradient = tf.constant([[0.3, -0.1], [0.0, number - 2.0]])
-        for optimizer, variable in zip(optimizers, (ours, stock), strict=True):
+        for optimizer, variable in zip(pair, (ours, stock), strict=True):
             optimizer.apply_gradients([(gradient, variable)])
     np.testing.assert_allclose(ours.numpy(), stock.numpy(), rtol=1e-6)
 
 
-def test_replicas_with_the_same_rows_take_one_step_with_the_sum() -> None:
+@optimizers
+def test_replicas_with_the_same_rows_take_one_step_with_the_sum(name: str) -> None:
+    ours, by_hand = OPTIMIZERS[name]
     strategy = make_strategy(RuntimeConfig(strategy="mirrored", logical_cpus=2))
     with strategy.scope():
         table = tf.Variable(tf.ones([ROWS, DIM]))
-        optimizer = RowSparseAdam(0.05)
+        optimizer = ours(0.05, decay=0.1)
         optimizer.build([table])
     rows = np.array([[0, 1, 1], [1, 2, 0]])
     gradients = np.random.default_rng(2).normal(size=(2, 3, DIM)).astype(np.float32)
@@ -81,19 +127,20 @@ def test_replicas_with_the_same_rows_take_one_step_with_the_sum() -> None:
     step()
     summed = np.zeros((ROWS, DIM))
     np.add.at(summed, rows.ravel(), gradients.reshape(-1, DIM))
-    expected = [adam(np.ones(DIM), [summed[row]] if row < 3 else [], 0.05, 0.0) for row in range(ROWS)]
+    expected = [by_hand(np.ones(DIM), [summed[row]] if row < 3 else [], 0.05, 0.1) for row in range(ROWS)]
     for replica in strategy.experimental_local_results(table):
         np.testing.assert_allclose(replica.numpy(), expected, rtol=1e-5)
 
 
-def test_saved_slots_go_on_where_they_were(tmp_path: Any) -> None:
-    def trained(steps: list[Any], table: tf.Variable, optimizer: RowSparseAdam) -> npt.NDArray[np.float32]:
+@optimizers
+def test_saved_slots_go_on_where_they_were(name: str, tmp_path: Path) -> None:
+    def trained(steps: list[Any], table: tf.Variable, optimizer: RowSparse) -> npt.NDArray[np.float32]:
         for rows, gradients in steps:
             optimizer.apply_gradients([(tf.IndexedSlices(gradients, rows, SHAPE), table)])
         return table.numpy()
 
     first, second = tf.Variable(tf.ones([ROWS, DIM])), tf.Variable(tf.zeros([ROWS, DIM]))
-    one, other = RowSparseAdam(0.05), RowSparseAdam(0.05)
+    one, other = (OPTIMIZERS[name][0](0.05) for _ in range(2))
     trained(batches(6), first, one)
     path = tf.train.Checkpoint(table=first, optimizer=one).write(str(tmp_path / "checkpoint"))
     other.build([second])
@@ -110,7 +157,7 @@ def test_saved_slots_go_on_where_they_were(tmp_path: Any) -> None:
         ({"warmup_steps": 1, "decay": "cosine"}, [0.1, *(0.1 * (1 + math.cos(math.pi * s / 5)) for s in range(5))]),
     ],
 )
-@pytest.mark.parametrize("name", ["adam", "adagrad"])
+@optimizers
 def test_the_learning_rate_follows_its_schedule(name: str, schedule: dict[str, Any], expected: list[float]) -> None:
     config = OptimizerConfig.model_validate({name: {"learning_rate": 0.2}, "schedule": schedule})
     optimizer = make_optimizer(config, num_steps=6)
@@ -125,18 +172,23 @@ def test_the_learning_rate_follows_its_schedule(name: str, schedule: dict[str, A
 
 def test_options_reach_the_optimizer() -> None:
     adagrad = make_optimizer(OptimizerConfig.model_validate({"adagrad": {"initial_accumulator": 0.5}}), 1)
-    assert (type(adagrad), adagrad.initial_accumulator_value) == (tf.keras.optimizers.Adagrad, 0.5)
+    assert (type(adagrad), adagrad.initial_accumulator_value) == (RowSparseAdagrad, 0.5)
     assert OptimizerConfig().adagrad is not None
-    sparse = make_optimizer(OptimizerConfig.model_validate({"adam": {"beta_1": 0.5, "beta_2": 0.6}}), 1)
-    assert (type(sparse), sparse.beta_1, sparse.beta_2) == (RowSparseAdam, 0.5, 0.6)
+    adam = make_optimizer(OptimizerConfig.model_validate({"adam": {"beta_1": 0.5, "beta_2": 0.6}}), 1)
+    assert (type(adam), adam.beta_1, adam.beta_2) == (RowSparseAdam, 0.5, 0.6)
+
+
+@optimizers
+def test_weight_decay_reaches_the_optimizer(name: str) -> None:
     variable = tf.Variable([1.0])
-    decaying = make_optimizer(OptimizerConfig.model_validate({"adam": {"learning_rate": 0.1, "weight_decay": 0.5}}), 1)
-    decaying.apply_gradients([(tf.constant([0.0]), variable)])
+    optimizer = make_optimizer(OptimizerConfig.model_validate({name: {"learning_rate": 0.1, "weight_decay": 0.5}}), 1)
+    optimizer.apply_gradients([(tf.constant([0.0]), variable)])
     assert variable.numpy() == pytest.approx([0.95])
 
 
-def test_a_scalar_does_not_decay() -> None:
-    scalar, optimizer = tf.Variable(1.0), RowSparseAdam(0.1, decay=0.5)
+@optimizers
+def test_a_scalar_does_not_decay(name: str) -> None:
+    scalar, optimizer = tf.Variable(1.0), OPTIMIZERS[name][0](0.1, decay=0.5)
     optimizer.apply_gradients([(tf.constant(0.0), scalar)])
     assert scalar.numpy() == 1
     optimizer.apply_gradients([(tf.constant(3.0), scalar)])
