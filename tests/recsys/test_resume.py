@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,10 @@ def experiment(values: dict[str, Any]) -> ExperimentConfig:
     return ExperimentConfig.model_validate({**values, "model": model})
 
 
-def begin_and_kill(config: ExperimentConfig, runtime: RuntimeConfig, dataset: Dataset, out: Path) -> None:
-    """Trains in a process of its own, which is killed in its third epoch."""
+def train_and_kill(
+    config: ExperimentConfig, runtime: RuntimeConfig, dataset: Dataset, out: Path, line: str, seconds: float = 0
+) -> None:
+    """Trains, or goes on, in a process of its own, which is killed so long after it printed a line that begins so."""
     program = (
         "import sys\n"
         "from pathlib import Path\n"
@@ -50,15 +53,17 @@ def begin_and_kill(config: ExperimentConfig, runtime: RuntimeConfig, dataset: Da
         "from recsys.training import train\n"
         "config, runtime, dataset, out = sys.argv[1:]\n"
         "config = ExperimentConfig.model_validate_json(config)\n"
-        "train(config, RuntimeConfig.model_validate_json(runtime), open_dataset(Path(dataset)), Path(out))\n"
+        "runtime = RuntimeConfig.model_validate_json(runtime)\n"
+        "train(config, runtime, open_dataset(Path(dataset)), Path(out), resume=True)\n"
     )
     arguments = [config.model_dump_json(exclude_none=True), runtime.model_dump_json(), str(dataset.path), str(out)]
     process = subprocess.Popen([sys.executable, "-c", program, *arguments], stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     said = []
-    for line in process.stderr:
-        said.append(line)
-        if line.startswith("epoch 3/"):
+    for printed in process.stderr:
+        said.append(printed)
+        if printed.startswith(line):
+            time.sleep(seconds)
             os.kill(process.pid, signal.SIGKILL)
             break
     process.stderr.close()
@@ -89,7 +94,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(
     """
     config = experiment(values)
     whole = train(config, runtime, tiny_dataset, tmp_path / "whole")
-    begin_and_kill(config, runtime, tiny_dataset, tmp_path / "killed")
+    train_and_kill(config, runtime, tiny_dataset, tmp_path / "killed", "epoch 3/")
     with pytest.raises(RunError, match="is unfinished"):
         open_run(tmp_path / "killed")
     assert 2 <= len(history(tmp_path / "killed")) <= 3
@@ -99,6 +104,22 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(
         np.testing.assert_array_equal(one, other)
     for one, other in zip(weights(whole), weights(open_run(tmp_path / "killed").towers), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_again_and_again_at_any_moment_is_the_run_that_never_was(
+    tiny_dataset: Dataset, tmp_path: Path
+) -> None:
+    """Epochs are so short that saving them takes a good part of the time."""
+    config = experiment({"optimizer": {"adam": {}}, "train": {"batch_size": 256, "epochs": 60, "patience": 60}})
+    whole = train(config, RuntimeConfig(), tiny_dataset, tmp_path / "whole")
+    pauses = np.random.default_rng().uniform(0, 1, size=4)
+    for seconds in pauses:
+        train_and_kill(config, RuntimeConfig(), tiny_dataset, tmp_path / "killed", "epoch ", seconds)
+    resumed = train(config, RuntimeConfig(), tiny_dataset, tmp_path / "killed", resume=True)
+    assert history(tmp_path / "killed") == history(tmp_path / "whole"), pauses
+    for one, other in zip(weights(whole), weights(resumed), strict=True):
+        np.testing.assert_array_equal(one, other, err_msg=str(pauses))
 
 
 def test_a_run_keeps_its_last_and_its_best_epoch(tiny_dataset: Dataset, tmp_path: Path) -> None:
