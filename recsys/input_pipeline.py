@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from recsys.block_shuffle import epoch_seed, epoch_seeds, in_random_order, shuffled_windows
-from recsys.blocks import decode_others, decode_rows, decode_windows, take_history
+from recsys.blocks import WINDOW, decode_others, decode_rows, decode_windows, packed, runs, take_history, unpacked
 from recsys.config import TrainHistory
 from recsys.dataset import Dataset
 from recsys.errors import ConfigError, DatasetError
 from recsys.feature_tables import FeatureTables
 from recsys.schema import HISTORY
 
-_PIECE_ROWS = 4096
+_PIECE_ROWS = 16_384
 
 _Rows = dict[str, tf.Tensor]
 # From an epoch's seed to its batches.
@@ -211,17 +211,23 @@ def _epoch_function(
     if schema.label and (features is None or "label" in features):
         columns.append("label")
 
-    def decoded(blocks: tf.Tensor) -> tuple[_Rows, tf.Tensor]:
+    stored = [*columns, *(WINDOW if history_length else ())]
+
+    def decoded(blocks: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         if not history_length:
-            return decode_rows(blocks, columns), tf.constant([-1])
+            return packed(decode_rows(blocks, columns), stored), tf.zeros([0, 0], tf.int32)
         rows, values = (decode_windows if history == "before" else decode_others)(blocks, columns)
-        return rows, tables.item_ids(values)
+        return packed(rows, stored), runs(tables.item_ids(values), history_length)
+
+    def gathered(table: tf.Tensor, values: tf.Tensor, members: tf.Tensor) -> _Rows:
+        rows = {"weight": tf.ones_like(members, tf.float32), **unpacked(tf.gather(table, members), stored)}
+        return take_history(rows, values, history_length) if history_length else rows
 
     def with_features(rows: _Rows) -> _Rows:
         return {**rows, **tables.user(rows["user_row"]), **tables.candidate(rows["item_row"])}
 
     def epoch(seed: tf.Tensor) -> tf.data.Dataset:
-        rows = _permuted_rows(shuffled_windows(share.paths, seed), decoded, history_length)
+        rows = _permuted_rows(shuffled_windows(share.paths, seed), decoded, gathered)
         return filled_batches(rows, share.num_filler, share.batch_size).map(
             with_features, num_parallel_calls=tf.data.AUTOTUNE
         )
@@ -230,28 +236,28 @@ def _epoch_function(
 
 
 def _permuted_rows(
-    windows: tf.data.Dataset, decoded: Callable[[tf.Tensor], tuple[_Rows, tf.Tensor]], history_length: int
+    windows: tf.data.Dataset,
+    decoded: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+    gathered: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], _Rows],
 ) -> tf.data.Dataset:
     """Permutes the rows of each window, and gathers them with their histories.
 
     In pieces, in parallel: what is gathered is so large for a whole window that allocating it takes longer than
     gathering.
 
-    Yields:
-      The columns, [piece] each, and where there are histories `history` [piece, history_length] int32 item ids.
+    Args:
+      windows: of serialized blocks, each with a seed.
+      decoded: from blocks to [num_rows, …] rows, and the values of their histories.
+      gathered: from these and [piece] positions of rows to the columns that are yielded.
     """
 
-    def with_order(blocks: tf.Tensor, seed: tf.Tensor) -> tuple[_Rows, tf.Tensor, tf.Tensor]:
+    def with_order(blocks: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         rows, values = decoded(blocks)
-        return rows, values, in_random_order(tf.range(tf.size(rows["user_row"])), seed)
+        return rows, values, in_random_order(tf.range(tf.shape(rows)[0]), seed)
 
-    def in_pieces(rows: _Rows, values: tf.Tensor, order: tf.Tensor) -> tf.data.Dataset:
+    def in_pieces(rows: tf.Tensor, values: tf.Tensor, order: tf.Tensor) -> tf.data.Dataset:
         starts = tf.data.Dataset.range(0, tf.size(order, tf.int64), _PIECE_ROWS)
         return starts.map(lambda start: (rows, values, order[start : start + _PIECE_ROWS]))
-
-    def gathered(rows: _Rows, values: tf.Tensor, members: tf.Tensor) -> _Rows:
-        taken = {name: tf.gather(column, members) for name, column in rows.items()}
-        return take_history(taken, values, history_length) if history_length else taken
 
     return (
         windows.map(with_order, num_parallel_calls=tf.data.AUTOTUNE)
@@ -264,21 +270,20 @@ def filled_batches(rows: tf.data.Dataset, num_filler: int, batch_size: int) -> t
     """Divides pieces of rows into batches of static shape.
 
     Args:
-      rows: pieces of any number of rows.
+      rows: pieces of any number of rows, with `weight`, float32.
       num_filler: rows of zeros to append, so that the last batch is whole.
       batch_size: rows per batch.
 
     Returns:
-      Batches of the same columns, and `weight` [batch] float32: the rows' own or else 1, and 0 for what fills up.
+      Batches of the same columns; the weight of what fills up is 0.
     """
-    weighted = rows.map(lambda piece: {"weight": tf.ones(tf.shape(piece["user_row"])), **piece})
 
     def zeros(size: int) -> tf.data.Dataset:
-        spec = weighted.element_spec.items()
+        spec = rows.element_spec.items()
         return tf.data.Dataset.from_tensors(
             {name: tf.zeros([size, *column.shape[1:]], column.dtype) for name, column in spec}
         )
 
     batches, rest = divmod(num_filler, batch_size)
     filler = zeros(batch_size).repeat(batches).concatenate(zeros(rest))
-    return weighted.concatenate(filler).rebatch(batch_size, drop_remainder=True)
+    return rows.concatenate(filler).rebatch(batch_size, drop_remainder=True)

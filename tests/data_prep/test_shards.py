@@ -12,7 +12,7 @@ import tensorflow as tf
 from data_prep import shards as shards_module
 from data_prep.sequences import Sequences, build_sequences
 from data_prep.shards import write_shards
-from recsys.blocks import decode_rows, decode_windows, read_blocks, take_history
+from recsys.blocks import decode_rows, decode_windows, read_blocks, runs, take_history
 from recsys.schema import Shard
 
 COLUMNS = ("user_row", "item_row", "timestamp")
@@ -62,8 +62,15 @@ def raw_blocks(folder: Path, shards: tuple[Shard, ...]) -> list[dict[str, bytes]
     ]
 
 
+def with_history(blocks: tf.Tensor, length: int) -> dict[str, npt.NDArray[Any]]:
+    """The columns of blocks, and item rows as the history, -1 where there is none."""
+    rows, values = decode_windows(blocks, COLUMNS)
+    taken = take_history(rows, runs(values + 1, length), length)
+    return {name: column.numpy() for name, column in (taken | {"history": taken["history"] - 1}).items()}
+
+
 @pytest.mark.parametrize(("blocks_at_once", "block_rows"), [(1, 1024), (3, 1024), (3, 64)])
-@pytest.mark.parametrize("length", [0, 1, 20])
+@pytest.mark.parametrize("length", [0, 1, 10, 23])
 def test_rows_and_histories_survive_a_round_trip(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int, blocks_at_once: int, block_rows: int
 ) -> None:
@@ -74,7 +81,7 @@ def test_rows_and_histories_survive_a_round_trip(
     for number, (name, shards) in enumerate(write_all(tmp_path, made).items()):
         rows = np.flatnonzero(made.split == number)
         blocks = read_blocks([tmp_path / shard.name for shard in shards]).batch(blocks_at_once)
-        decoded = [take_history(*decode_windows(block, COLUMNS), length) for block in blocks]
+        decoded = [with_history(block, length) for block in blocks]
         read = {column: np.concatenate([part[column] for part in decoded]) for column in decoded[0]}
         assert all(shard.name.startswith(f"interactions/{name}-") for shard in shards)
         np.testing.assert_array_equal(read["user_row"], made.user_row[rows])
@@ -111,8 +118,7 @@ def test_a_block_without_any_history_is_read(tmp_path: Path) -> None:
     made = build_sequences(codes, codes, np.zeros(5, np.int64), np.zeros(5, np.int8), None, None, 3)
     (shard,) = write_shards(tmp_path, "train", made, np.arange(5))
     (block,) = read_blocks([tmp_path / shard.name]).batch(1)
-    history = take_history(*decode_windows(block, COLUMNS), 3)["history"]
-    np.testing.assert_array_equal(history, np.full((5, 3), -1))
+    np.testing.assert_array_equal(with_history(block, 3)["history"], np.full((5, 3), -1))
 
 
 @pytest.mark.parametrize("giant", [None, 0, 150, 299])
