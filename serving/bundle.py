@@ -16,11 +16,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import tensorflow as tf
 from pydantic import ValidationError
-from scann.scann_ops.py import scann_ops  # noqa: F401  registers the ops that a bundle's graph uses
 
 from recsys.artifacts import sha256_of, write_json
 from recsys.errors import BundleError
 from recsys.schema import Frozen
+from serving import scann_library  # noqa: F401  registers the ops that a bundle's graph uses
 
 FORMAT_VERSION = 3
 TWIN = "exact"

@@ -10,15 +10,17 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
-from scann.scann_ops.py import scann_ops
-from scann.scann_ops.py.scann_builder import ReorderType
 
 from recsys.config import IndexConfig
+from serving.scann_library import ReorderType, scann_ops
 
 # Two dimensions per code and this threshold are what ScaNN's own documentation recommends for dot products.
 _DIMENSIONS_PER_BLOCK = 2
 _ANISOTROPIC_THRESHOLD = 0.2
-_TRAINING_SAMPLE = 100_000
+# Of fewer, many partitions of a large catalogue miss the clusters that there are.
+_SAMPLE_PER_LEAF = 256
+# Smaller batches lose more by being divided among the processors than they gain.
+_DIVIDE_FROM = 32
 
 ReorderDtype = Literal["float32", "int8"]
 
@@ -115,7 +117,7 @@ class ScannIndex(tf.Module):
         if self.is_brute_force:
             builder.score_brute_force()
         else:
-            builder.tree(self.num_leaves, self.num_leaves, training_sample_size=_TRAINING_SAMPLE)
+            builder.tree(self.num_leaves, self.num_leaves, training_sample_size=_SAMPLE_PER_LEAF * self.num_leaves)
             builder.score_ah(_DIMENSIONS_PER_BLOCK, anisotropic_quantization_threshold=_ANISOTROPIC_THRESHOLD)
             builder.reorder(self.num_candidates, ReorderType[reorder_dtype.upper()])
         self.state = builder.build().serialize_to_module()
@@ -133,16 +135,7 @@ class ScannIndex(tf.Module):
         """See `Index.search`."""
         leaves = tf.where(tf.greater(leaves, 0), tf.minimum(leaves, self.num_leaves), self.effort.leaves)
         reorder_factor = tf.where(tf.greater(reorder_factor, 0), reorder_factor, self.effort.reorder_factor)
-        rows, scores = scann_ops.searcher_from_module(self.state).search_batched(
-            queries,
-            # Of one neighbour it would not say which of equal ones.
-            final_num_neighbors=tf.clip_by_value(k, 2, self.num_candidates),
-            # Divided first: the product may be beyond int32.
-            pre_reorder_num_neighbors=tf.where(
-                reorder_factor > self.num_candidates // k, self.num_candidates, k * reorder_factor
-            ),
-            leaves_to_search=leaves,
-        )
+        rows, scores = self._find(queries, k, leaves, reorder_factor)
         # ScaNN answers with fewer columns, and with row 0 and NaN, where it found fewer than k.
         missing = tf.math.is_nan(scores)
         if not self._has_exact_scores:
@@ -150,7 +143,41 @@ class ScannIndex(tf.Module):
         fill = [[0, 0], [0, tf.maximum(k - tf.shape(rows)[1], 0)]]
         rows = tf.pad(tf.where(missing, -1, rows), fill, constant_values=-1)
         scores = tf.pad(tf.where(missing, tf.float32.min, scores), fill, constant_values=tf.float32.min)
-        by_row = tf.argsort(rows, axis=1)
-        rows, scores = tf.gather(rows, by_row, batch_dims=1), tf.gather(scores, by_row, batch_dims=1)
-        best = tf.math.top_k(scores, k)  # the earlier of equal scores first, hence the lower row
-        return tf.gather(rows, best.indices, batch_dims=1), best.values
+        return _best(rows, scores, k)
+
+    def _find(
+        self, queries: tf.Tensor, k: tf.Tensor, leaves: tf.Tensor, reorder_factor: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Rows and scores in the order of scores; of equal ones, in any."""
+        searcher = scann_ops.searcher_from_module(self.state)
+        how = {
+            # Of one neighbour it would not say which of equal ones.
+            "final_num_neighbors": tf.clip_by_value(k, 2, self.num_candidates),
+            # Divided first: the product may be beyond int32.
+            "pre_reorder_num_neighbors": tf.where(
+                reorder_factor > self.num_candidates // k, self.num_candidates, k * reorder_factor
+            ),
+            "leaves_to_search": leaves,
+        }
+        return tf.cond(
+            tf.shape(queries)[0] >= _DIVIDE_FROM,
+            lambda: searcher.search_batched_parallel(queries, **how),
+            lambda: searcher.search_batched(queries, **how),
+        )
+
+
+def _best(rows: tf.Tensor, scores: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the first k by descending score, equal ones by ascending row, -1 or more.
+
+    Both are sorted as one integer, the score in its upper half: a single sort, and nothing to gather.
+    """
+    bits = tf.bitcast(tf.where(tf.equal(scores, 0), 0.0, scores), tf.int32)  # a single zero: -0 has other bits
+    lower = tf.int32.max - tf.cast(rows, tf.int64)
+    keys = tf.math.top_k(tf.bitwise.left_shift(tf.cast(_as_integers(bits), tf.int64), 32) + lower, k).values
+    upper, lower = tf.bitwise.right_shift(keys, 32), tf.bitwise.bitwise_and(keys, 0xFFFFFFFF)
+    return tf.cast(tf.int32.max - lower, tf.int32), tf.bitcast(_as_integers(tf.cast(upper, tf.int32)), tf.float32)
+
+
+def _as_integers(bits: tf.Tensor) -> tf.Tensor:
+    """Bits of float32 numbers as int32 in the same order; applied twice, the bits again."""
+    return tf.where(bits < 0, tf.bitwise.bitwise_xor(bits, tf.int32.max), bits)
