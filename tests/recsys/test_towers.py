@@ -1,5 +1,6 @@
 """Towers of a small schema: parameters counted by hand, outputs recomputed in NumPy, every option seen to work."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,51 @@ def test_without_hidden_layers_a_tower_sums_embeddings_and_scales_to_length_one(
     np.testing.assert_allclose(towers.embed_query(USERS), expected, atol=1e-6)
     expected = [row / np.linalg.norm(row) for row in (items[2] + (genres[1] + genres[4]) / 2, items[8])]
     np.testing.assert_allclose(towers.embed_candidate(ITEMS), expected, atol=1e-6)
+
+
+def test_a_summary_names_what_becomes_of_each_feature() -> None:
+    """Layer by layer, with its parameters as counted by hand, and whose output it takes."""
+    towers = build_towers(
+        SCHEMA,
+        ModelConfig.model_validate(
+            {"embedding_dim": 3, "history": {"content_features": True}, "query": {"hidden_units": (5,)}}
+        ),
+        CATALOGUE,
+    )
+    assert summary_of(towers.candidate) == {
+        "item_id": ("InputLayer", 0, []),
+        "item_id_dropout": ("IdDropout", 0, ["item_id"]),
+        "item_id_embedding": ("EmbeddingTable", 27, ["item_id_dropout"]),
+        "genres": ("InputLayer", 0, []),
+        "genres_embedding": ("MeanBag", 15, ["genres"]),
+        "candidate_features": ("Add", 0, ["item_id_embedding", "genres_embedding"]),
+        "candidate_normalization": ("UnitNormalization", 0, ["candidate_features"]),
+    }
+    query = summary_of(towers.query)
+    assert query["user_id_embedding"] == ("EmbeddingTable", 21, ["user_id_dropout"])
+    assert query["segment_embedding"] == ("EmbeddingTable", 12, ["segment"])
+    assert query["history_genres"] == ("ItemContent", 27, ["history"])
+    assert query["history_features"] == ("Add", 0, ["item_id_embedding", "genres_embedding"])
+    assert query["query_features"] == ("Add", 0, ["history_encoder", "user_id_embedding", "segment_embedding"])
+    assert query["query_hidden_0"] == ("Dense", 3 * 5 + 5, ["query_features"])
+    assert query["query_projection"] == ("Dense", 5 * 3 + 3, ["query_dropout_0"])
+
+
+def summary_of(tower: tf.keras.Model) -> dict[str, tuple[str, int, list[str]]]:
+    """Reads the table that `summary` prints: by layer its kind, parameters, and the layers before it."""
+    lines: list[str] = []
+    tower.summary(line_length=200, positions=[0.35, 0.5, 0.6, 1.0], print_fn=lines.append)
+    found: dict[str, tuple[str, int, list[str]]] = {}
+    for line in lines[lines.index("=" * 200) + 1 :]:
+        if line.startswith("="):
+            break
+        before = re.findall(r"'(\w+)\[", line)
+        if layer := re.match(r"(\S+) \((\w+)\) .*? (\d+) +\[", line.strip()):
+            name = layer[1]
+            found[name] = (layer[2], int(layer[3]), before)
+        elif before:
+            found[name][2].extend(before)
+    return found
 
 
 @pytest.mark.parametrize("pooling", ["mean", "sum", "attention"])
