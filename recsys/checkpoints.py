@@ -8,6 +8,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from recsys.artifacts import new_directory, write_json
+from recsys.config import TrainConfig
 from recsys.errors import RunError
 from recsys.retrieval import RetrievalModel
 
@@ -25,16 +26,15 @@ class Checkpoints(tf.keras.callbacks.Callback):
     """
 
     def __init__(
-        self, run: Path, model: RetrievalModel, optimizer: tf.keras.optimizers.Optimizer, monitored: str, patience: int
+        self, run: Path, model: RetrievalModel, optimizer: tf.keras.optimizers.Optimizer, config: TrainConfig
     ) -> None:
-        """Takes the RUN directory, what is learned, the metric that tells the best epoch, and when to give up.
+        """Takes the RUN directory, what is learned, and when to give up.
 
         Args:
           run: the directory.
           model: what is trained.
           optimizer: built, with its slots.
-          monitored: the name in the epoch's logs; the largest value is best, the first of equal ones.
-          patience: epochs without a better value after which training ends.
+          config: names the metric, of whose values in the epochs' logs the largest is best, the first of equal ones.
         """
         super().__init__()
         self._history = run / "history.csv"
@@ -47,8 +47,8 @@ class Checkpoints(tf.keras.callbacks.Callback):
             optimizer=optimizer,
             generators=model.random_generators,
         )
-        self._monitored = monitored
-        self._patience = patience
+        self._monitored = f"val_{config.validation_metric}"
+        self._patience = config.patience
         self._rows: list[dict[str, float]] = []
 
     @property

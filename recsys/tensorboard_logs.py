@@ -49,9 +49,9 @@ def write_hyperparameters(logs: Path, config: ExperimentConfig, dataset: Dataset
 
 
 def write_outcome(logs: Path, metric: str, value: float, epoch: int) -> None:
-    """Writes the best validation metric, and at which epoch it was reached, beside the hyperparameters."""
+    """Writes the best value of the validation metric, and its epoch, beside the hyperparameters."""
     with tf.summary.create_file_writer(str(logs)).as_default():
-        tf.summary.scalar(f"best_{metric}", value, step=epoch)
+        tf.summary.scalar(f"best_val_{metric}", value, step=epoch)
 
 
 def write_projector(logs: Path, towers: Towers, dataset: Dataset) -> None:

@@ -58,14 +58,13 @@ def train(
         model = RetrievalModel(
             towers, config.loss, dataset.train_counts, dataset.item_features, config.train.examples, interactions
         )
-    monitored = f"val_{config.train.validation_metric}"
     feed = _feed(strategy, dataset, config.train, towers, model.features)
     with strategy.scope():
         optimizer = make_optimizer(config.optimizer, config.train.epochs * feed.steps_per_epoch, runtime.xla)
         optimizer.build(model.trainable_variables)
         model.compile(optimizer=optimizer, jit_compile=runtime.xla)
     logs = out / "logs"
-    checkpoints = Checkpoints(out, model, optimizer, monitored, config.train.patience)
+    checkpoints = Checkpoints(out, model, optimizer, config.train)
     callbacks = [
         RequireFiniteLoss(),
         ValidationMetric(towers, dataset, interactions, config),
@@ -92,7 +91,7 @@ def train(
             callbacks=callbacks,
         )
     checkpoints.restore_best()
-    write_outcome(logs, monitored, checkpoints.best_value, checkpoints.best_epoch)
+    write_outcome(logs, config.train.validation_metric, checkpoints.best_value, checkpoints.best_epoch)
     write_projector(logs, towers, dataset)
     save_towers(out, towers)
     return towers
