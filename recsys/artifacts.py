@@ -134,7 +134,7 @@ def _telling_no_room(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = _no_room(error)
+        reason = no_room(error)
         if reason is None:
             raise
         raise OutputError(
@@ -142,7 +142,7 @@ def _telling_no_room(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _no_room(error: Exception) -> str | None:
+def no_room(error: Exception) -> str | None:
     """Why there is no room; None for all other errors. TensorFlow's have no number, only its text."""
     tf = sys.modules.get("tensorflow")  # where nobody has imported it, no error is one of its own
     for number in _NO_ROOM:
@@ -156,8 +156,12 @@ def _no_room(error: Exception) -> str | None:
 def write_json(path: Path, value: Any) -> None:
     """Writes `value` as indented JSON with sorted keys; a reader sees the old file or the new one, never a part."""
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+    try:
+        partial.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def sha256_of(path: Path) -> str:

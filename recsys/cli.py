@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 import typer.core
 
+from recsys.artifacts import no_room
 from recsys.errors import ConfigError, RecsysError
 
 if TYPE_CHECKING:
@@ -371,6 +372,10 @@ def main() -> None:
         _fail(f"a package is missing or does not fit ({error}): `recsys doctor` says which")
     except typer.Abort:
         sys.exit(130)
+    except Exception as error:
+        if (reason := no_room(error)) is None:
+            raise
+        _fail(f"there is no room to write ({reason}): expected room for all output; make room, or choose another place")
     sys.exit(code if isinstance(code, int) else 0)
 
 

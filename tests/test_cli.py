@@ -173,6 +173,22 @@ def test_a_run_directory_that_exists_is_kept(shell: Shell, tiny_run: Run, tmp_pa
     assert (tiny_run.path / "model").is_dir()
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+def test_a_full_disk_is_one_line_whatever_is_written(shell: Shell, tiny_run: Run, tmp_path: Path) -> None:
+    said = "recsys: there is no room to write (No space left on device): expected room for all output; make room, or "
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run.path, run, ignore=shutil.ignore_patterns("metrics.json"))
+    (run / ".metrics.json.partial").symlink_to("/dev/full")
+    assert shell.refusal("evaluate", run) == f"{said}choose another place"
+    assert not list(run.glob("*metrics.json*"))
+    shutil.rmtree(run / "model")
+    (run / "history.csv").unlink()
+    (run / "history.csv").symlink_to("/dev/full")
+    to = ("--dataset", tiny_run.dataset.path, "--out", run, "--resume")
+    assert shell.refusal("train", run / "config.toml", *to) == f"{said}choose another place"
+    assert not (run / "model").exists()
+
+
 def test_evaluating_beyond_the_catalogue_is_refused(shell: Shell, tiny_run: Run) -> None:
     said = shell.refusal("evaluate", tiny_run.path, "--k", "10,100000")
     items = tiny_run.dataset.items.num_rows
