@@ -163,11 +163,13 @@ def _files(spec: str) -> list[Path]:
 
 def _tables_in(folder: Path) -> list[Path]:
     """The tables of a folder; beside them may lie the like of _SUCCESS, but nothing that may hold rows."""
-    found = sorted(
-        file
-        for file in folder.iterdir()
-        if file.is_file() and not file.name.startswith((".", "_")) and not file.name.lower().endswith(_COMPANIONS)
-    )
+    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith((".", "_")))
+    if below := [entry.name for entry in entries if entry.is_dir()]:
+        raise SourceError(
+            f"{folder} holds the folder {below[0]}, which may hold tables, too: expected files alone; move it elsewhere, "
+            f'or name the tables by a glob, for example "{folder}/*/*.parquet"'
+        )
+    found = [file for file in entries if not file.name.lower().endswith(_COMPANIONS)]
     others = [file.name for file in found if _format(file.name) is None]
     if len(others) == len(found):
         raise SourceError(f"{folder} holds no file whose name ends in {_KINDS}")

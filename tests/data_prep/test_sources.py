@@ -260,6 +260,20 @@ def test_a_file_in_a_folder_that_cannot_be_read_is_named(tmp_path: Path, others:
     assert len(open_source(f"{tmp_path}/[abc].csv").parts) == 3
 
 
+def test_a_folder_in_a_folder_is_named(tmp_path: Path) -> None:
+    """Tables by day, say, would be missing."""
+    folder_sample(tmp_path, ".csv")
+    (tmp_path / "_temporary").mkdir()
+    assert len(open_source(str(tmp_path)).parts) == 3
+    (tmp_path / "day=1").mkdir()
+    WRITERS[".csv"](tmp_path / "day=1" / "a.csv", ROWS)
+    assert opened_error(tmp_path) == (
+        f"{tmp_path} holds the folder day=1, which may hold tables, too: expected files alone; move it elsewhere, or "
+        f'name the tables by a glob, for example "{tmp_path}/*/*.parquet"'
+    )
+    assert len(open_source(f"{tmp_path}/*/*.csv").parts) == 1
+
+
 def test_files_of_different_formats_are_refused(tmp_path: Path) -> None:
     for name in ("a.csv", "b.csv.gz", "c.tsv"):
         (tmp_path / name).write_text("x")
