@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from data_prep.columns import as_numbers, as_text
 from data_prep.config import FeatureConfig
 from data_prep.hashing import bucket
-from data_prep.moments import Format, guess_format, to_seconds
+from data_prep.moments import Reading, count_moments, read_moments
 from recsys.errors import SourceError
 from recsys.schema import Feature, NumericFit
 
@@ -129,20 +129,21 @@ def bucketized(values: Floats, fit: NumericFit) -> npt.NDArray[np.int32]:
     return np.where(np.isnan(values), 0, bucket_of).astype(np.int32)
 
 
-def on_circles(column: pa.Array, config: FeatureConfig, format_: Format | None = None) -> Float32s:
+def on_circles(column: pa.Array, config: FeatureConfig, reading: Reading | None = None) -> Float32s:
     """[num_rows, 4] float32: sine and cosine of the time of day and of the day of the week, UTC; 0 where missing.
 
     Args:
       column: moments.
       config: the feature.
-      format_: how text is read; guessed from the column when absent.
+      reading: how they are written; as the column tells when absent.
     """
     name = config.source_column
-    seconds, unreadable, beyond = to_seconds(column, name, guess_format(column, name) if format_ is None else format_)
+    reading = Reading.by(count_moments(column, name)) if reading is None else reading
+    seconds, missing = read_moments(column, name, reading)
     day = 2 * np.pi * (seconds % _DAY_SECONDS) / _DAY_SECONDS
     week = 2 * np.pi * ((seconds - _MONDAY) // _DAY_SECONDS % 7) / 7
     circles = np.stack([np.sin(day), np.cos(day), np.sin(week), np.cos(week)], axis=1)
-    return np.where((unreadable | beyond)[:, None], 0, circles).astype(np.float32)
+    return np.where(missing[:, None], 0, circles).astype(np.float32)
 
 
 def _texts(column: pa.Array, config: FeatureConfig) -> list[str]:

@@ -1,5 +1,8 @@
 """Moments as integers: seconds since 1970, or any growing integer."""
 
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Literal
 
@@ -26,28 +29,63 @@ def guess_format(column: pa.Array, name: str) -> Format:
     """Text is numbers when at least half of its values are, else ISO 8601 dates: never a mix of both."""
     if pa.types.is_temporal(column.type):
         return "iso8601"
-    num_values, num_numbers = count_numbers(column, name)
-    return "number" if num_numbers >= 0.5 * num_values else "iso8601"
-
-
-def count_numbers(column: pa.Array, name: str) -> tuple[int, int]:
-    """How many rows have a value, and in how many of them it is a number."""
-    text = as_text(column, name)[0]
-    present = text.filter(pc.fill_null(pc.not_equal(text, ""), False))
-    return len(present), int((~np.isnan(parse_numbers(present))).sum())
+    return "iso8601" if Reading.by(count_moments(column, name)).dates_first else "number"
 
 
 def guess_unit(column: pa.Array, name: str) -> Unit | None:
-    """The unit in which the middle one of the numbers lies between 1973 and 5138; None where it does in none."""
-    values, unreadable, beyond = to_seconds(column, name, "number")
-    known = np.sort(np.abs(values[~(unreadable | beyond)]))
-    if not len(known):
-        return None
-    middle = known[len(known) // 2]
+    """The unit in which at least half of the numbers lie between 1973 and 5138; None where they do in none."""
+    return _unit(count_moments(column, name))
+
+
+def count_moments(column: pa.Array, name: str) -> Counter[str]:
+    """What `Reading.by` needs to know of a column; the counts of several may be added.
+
+    Returns:
+      How many `values` there are, how many of them are `numbers`, and how many of these lie between 1973 and 5138 in
+      each unit.
+    """
+    text = as_text(column, name)[0]
+    present = text.filter(pc.fill_null(pc.not_equal(text, ""), False))
+    numbers = np.abs(parse_numbers(present))
+    counts = Counter(values=len(present), numbers=int((~np.isnan(numbers)).sum()))
     for unit, per_second in UNITS_PER_SECOND.items():
-        if _EARLIEST_SECOND * per_second <= middle < _LATEST_SECOND * per_second:
-            return unit
-    return None
+        counts[unit] = int(((numbers >= _EARLIEST_SECOND * per_second) & (numbers < _LATEST_SECOND * per_second)).sum())
+    return counts
+
+
+def _unit(counts: Mapping[str, int]) -> Unit | None:
+    unit = max(UNITS_PER_SECOND, key=lambda unit: counts[unit])
+    return unit if counts[unit] and 2 * counts[unit] >= counts["numbers"] else None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a feature is read whose moments may be numbers, dates, or some of both.
+
+    Attributes:
+      dates_first: what may be either, such as 20240101, is a date.
+      unit: what numbers count since 1970.
+    """
+
+    dates_first: bool = False
+    unit: Unit = "s"
+
+    @classmethod
+    def by(cls, counts: Mapping[str, int]) -> "Reading":
+        """As most values are written, which `count_moments` has counted."""
+        unit = _unit(counts)
+        return cls(counts["numbers"] < 0.5 * counts["values"], "s" if unit is None else unit)
+
+
+def read_moments(column: pa.Array, name: str, reading: Reading) -> tuple[npt.NDArray[np.int64], Mask]:
+    """[num_rows] int64 seconds since 1970, rounded down, and [num_rows] bool: where there is no moment."""
+    numbers, no_number, beyond = to_seconds(column, name, "number")
+    if pa.types.is_temporal(column.type):
+        return numbers, no_number | beyond
+    no_number |= beyond
+    may_be_date = pa.array(no_number | reading.dates_first)
+    dates, no_date, _ = _from_iso8601(pc.if_else(may_be_date, as_text(column, name)[0], None))
+    return np.where(no_date, numbers // UNITS_PER_SECOND[reading.unit], dates), no_number & no_date
 
 
 def to_seconds(column: pa.Array, name: str, format_: Format) -> tuple[npt.NDArray[np.int64], Mask, Mask]:

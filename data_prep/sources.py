@@ -166,8 +166,8 @@ def _tables_in(folder: Path) -> list[Path]:
     entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith((".", "_")))
     if below := [entry.name for entry in entries if entry.is_dir()]:
         raise SourceError(
-            f"{folder} holds the folder {below[0]}, which may hold tables, too: expected files alone; move it elsewhere, "
-            f'or name the tables by a glob, for example "{folder}/*/*.parquet"'
+            f"{folder} holds the folder {below[0]}, which may hold tables, too: expected files alone; move it "
+            f'elsewhere, or name the tables by a glob, for example "{folder}/*/*.parquet"'
         )
     found = [file for file in entries if not file.name.lower().endswith(_COMPANIONS)]
     others = [file.name for file in found if _format(file.name) is None]

@@ -16,7 +16,7 @@ from data_prep.beam.totals import Facts
 from data_prep.beam.vocabularies import FEATURE, ID, PLACE, VALUE, Coded, TokenIds, tokens_of
 from data_prep.config import EntityConfig, FeatureConfig
 from data_prep.encode import Mask, circle_column, number_column, token_column
-from data_prep.moments import Format
+from data_prep.moments import Reading
 from recsys.schema import NumericFit
 
 
@@ -29,14 +29,14 @@ class EntityEncoder:
       config: the features.
       features: those with a vocabulary, the id first.
       fits: of numbers.
-      formats: of timestamps.
+      readings: of timestamps.
     """
 
     kind: str
     config: EntityConfig
     features: tuple[Coded, ...]
     fits: dict[str, NumericFit]
-    formats: dict[str, Format]
+    readings: dict[str, Reading]
 
     def __call__(self, entities: pa.Table | None, tokens: pa.Table | None) -> pa.Table | None:
         """Columns as `data_prep.encode` has them; then `COUNTS`, the row, and where each feature has a value."""
@@ -62,7 +62,7 @@ class EntityEncoder:
 
     def _column(self, feature: FeatureConfig, column: pa.Array, ids_of: dict[str, np.ndarray]) -> tuple[pa.Array, Mask]:
         if feature.type == "timestamp":
-            return circle_column(f.on_circles(column, feature, self.formats[feature.name]))
+            return circle_column(f.on_circles(column, feature, self.readings[feature.name]))
         if feature.type == "numeric":
             return number_column(column.to_numpy(zero_copy_only=False), self.fits[feature.name], feature)
         if feature.type == "categorical":

@@ -1,4 +1,4 @@
-"""Fits of numbers, and the formats of timestamps."""
+"""Fits of numbers, and how timestamps are read."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -14,14 +14,14 @@ from data_prep.beam.sums import ExactSum
 from data_prep.beam.totals import Facts, add_facts
 from data_prep.config import EntityConfig, FeatureConfig
 from data_prep.features import bucket_fit, present_numbers, quantile_ranks, standard_fit
-from data_prep.moments import Format, count_numbers
+from data_prep.moments import Reading, count_moments
 from recsys.schema import NumericFit
 
 
 def store_fits(
     stage: Stage, kind: str, entities: beam.PCollection, config: EntityConfig, num_partitions: int
 ) -> list[beam.PCollection]:
-    """Stores what `numeric_fits` reads; returns PCollections of facts that it and `timestamp_formats` need."""
+    """Stores what `numeric_fits` reads; returns PCollections of facts that it and `timestamp_readings` need."""
     facts = []
     standardized = [f.name for f in config.features if f.type == "numeric" and f.quantiles is None]
     if standardized:
@@ -42,7 +42,7 @@ def store_fits(
             stage.store_value(f"quantiles_{feature.name}", chosen)
     timestamps = [feature.name for feature in config.features if feature.type == "timestamp"]
     if timestamps:
-        facts.append(entities | f"Moments of {kind}s" >> beam.Map(_readable, timestamps))
+        facts.append(entities | f"Moments of {kind}s" >> beam.Map(_count_moments, timestamps))
     return facts
 
 
@@ -51,11 +51,19 @@ def numeric_fits(stages: Stages, stage: str, kind: str, config: EntityConfig) ->
     return {f.name: _fit(stages, stage, kind, f) for f in config.features if f.type == "numeric"}
 
 
-def timestamp_formats(facts: Facts, config: EntityConfig, temporal: frozenset[str]) -> dict[str, Format]:
-    """How the text of each timestamp feature is read: as `data_prep.moments.guess_format` says of the whole column."""
+def timestamp_readings(facts: Facts, config: EntityConfig, temporal: frozenset[str]) -> dict[str, Reading]:
+    """How the text of each timestamp feature is read: as the whole column tells; what were moments, are seconds."""
     names = [feature.name for feature in config.features if feature.type == "timestamp"]
-    is_number = {name: name in temporal or facts[f"readable {name}"] >= 0.5 * facts[f"values {name}"] for name in names}
-    return {name: "number" if number else "iso8601" for name, number in is_number.items()}
+    return {name: Reading() if name in temporal else Reading.by(_counts(facts, name)) for name in names}
+
+
+def _counts(facts: Facts, name: str) -> Facts:
+    prefix = _moments(name, "")
+    return {fact.removeprefix(prefix): number for fact, number in facts.items() if fact.startswith(prefix)}
+
+
+def _moments(name: str, count: str) -> str:
+    return f"moments	{name}	{count}"
 
 
 def _fit(stages: Stages, stage: str, kind: str, feature: FeatureConfig) -> NumericFit:
@@ -91,8 +99,9 @@ def _deviations(named: tuple[str, Any], sums: dict[str, float], facts: Facts) ->
     return name, (numbers - sums[name] / facts[f"numbers {name}"]) ** 2 if len(numbers) else numbers
 
 
-def _readable(entities: pa.Table, names: list[str]) -> Facts:
-    facts: Facts = {}
-    for name in names:
-        facts[f"values {name}"], facts[f"readable {name}"] = count_numbers(entities[name].combine_chunks(), name)
-    return facts
+def _count_moments(entities: pa.Table, names: list[str]) -> Facts:
+    return {
+        _moments(name, count): number
+        for name in names
+        for count, number in count_moments(entities[name].combine_chunks(), name).items()
+    }

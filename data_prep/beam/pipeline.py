@@ -16,7 +16,7 @@ from data_prep.beam.beside import ContentBeside, ReadColumns
 from data_prep.beam.encode import EncodeEntities, EntityEncoder, count_present
 from data_prep.beam.entities import ROW, RankEntities, entity_schema
 from data_prep.beam.filters import RANK, Filtered, filter_rows, rows_as
-from data_prep.beam.numbers import numeric_fits, store_fits, timestamp_formats
+from data_prep.beam.numbers import numeric_fits, store_fits, timestamp_readings
 from data_prep.beam.old import store_old
 from data_prep.beam.ordered import OrderedTables, store_ordered
 from data_prep.beam.read import KINDS, entity_config, read_tables
@@ -39,7 +39,7 @@ from data_prep.config import DataConfig
 from data_prep.extend import OldDataset, open_old
 from data_prep.filters import require_some
 from data_prep.manifest import complete, count_refused
-from data_prep.moments import Format
+from data_prep.moments import Reading
 from data_prep.shards import Layout
 from data_prep.split import require_all_parts, require_train_weight, split_rule
 from data_prep.statistics import UserProfile, describe, time_edges
@@ -65,7 +65,7 @@ class _Ranked:
     ordered_vocabularies: OrderedTables
     starts: tuple[int, ...]
     fits: dict[str, dict[str, NumericFit]]
-    formats: dict[str, dict[str, Format]]
+    readings: dict[str, dict[str, Reading]]
     features: dict[str, list[Feature]]
 
 
@@ -184,7 +184,7 @@ def _rank(
         ordered,
         tuple(np.cumsum([0, *num_values[:-1]]).tolist()),
         fits,
-        {kind: timestamp_formats(found, entity_config(kind, config), temporal) for kind in KINDS},
+        {kind: timestamp_readings(found, entity_config(kind, config), temporal) for kind in KINDS},
         features,
     )
 
@@ -237,7 +237,7 @@ def _encode(stages: Stages, ranked: _Ranked, config: DataConfig, num_partitions:
         for kind in KINDS:
             entity = entity_config(kind, config)
             own = tuple(features_of(kind, coded))
-            encoder = EntityEncoder(kind, entity, own, ranked.fits[kind], ranked.formats[kind])
+            encoder = EntityEncoder(kind, entity, own, ranked.fits[kind], ranked.readings[kind])
             encode = EncodeEntities(encoder, TokenIds(coded, ranked.starts), ranked.num_entities[kind], num_partitions)
             encoded = (entities[kind], vocabularies) | f"Encode {kind}s" >> encode
             ordered[kind] = store_ordered(stage, f"{kind}s", encoded, ROW)

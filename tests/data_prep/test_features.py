@@ -1,5 +1,6 @@
 """Content features, worked out by hand or by pandas."""
 
+import calendar
 import math
 from datetime import datetime
 from typing import Any
@@ -188,14 +189,44 @@ def test_moments_are_points_on_circles(moments: list[Any], expected: list[list[f
     np.testing.assert_allclose(points, expected + nothing, atol=1e-6)
 
 
+def circles_of(moment: datetime) -> list[float]:
+    seconds = moment.hour * 3600 + moment.minute * 60 + moment.second
+    angles = 2 * math.pi * seconds / 86_400, 2 * math.pi * moment.weekday() / 7
+    return [g(a) for a in angles for g in (math.sin, math.cos)]
+
+
+@pytest.mark.parametrize("per_second", [1, 10**3, 10**6, 10**9])
+def test_numbers_count_what_most_of_them_count_since_1970(per_second: int) -> None:
+    """The first has no say: in no unit it is beyond 1973."""
+    moments = [datetime(1970, 1, 1, 0, 20), datetime(2001, 9, 9, 1, 46, 39), datetime(2023, 11, 14, 22, 13, 20)]
+    numbers = [calendar.timegm(moment.timetuple()) * per_second + per_second // 2 for moment in moments]
+    expected = [circles_of(moment) for moment in moments]
+    for column in (pa.array(numbers), pa.array(list(map(str, numbers)))):
+        points = f.on_circles(column, FeatureConfig(name="released", type="timestamp"))
+        np.testing.assert_allclose(points, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("texts", "last"),
+    [
+        # 20200103 seconds are 233 days and 19:08:23.
+        (["1577934245000", "1577934245001", "2020-01-02T03:04:05", "20200103000"], datetime(1970, 8, 22, 19, 8, 23)),
+        (["2020-01-02T03:04:05", "2020-01-02 03:04:05Z"] * 2 + ["1577934245000", "20200103"], datetime(2020, 1, 3)),
+    ],
+)
+def test_numbers_and_dates_may_mix(texts: list[str], last: datetime) -> None:
+    """What may be either is what most are."""
+    points = f.on_circles(pa.array(texts), FeatureConfig(name="released", type="timestamp"))
+    expected = [circles_of(datetime(2020, 1, 2, 3, 4, 5))] * (len(texts) - 1) + [circles_of(last)]
+    np.testing.assert_allclose(points, expected, atol=1e-6)
+
+
 @settings(deadline=None)
 @given(st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1)))
 def test_circles_agree_with_the_calendar(moment: datetime) -> None:
     moment = moment.replace(microsecond=0)
     points = f.on_circles(pa.array([moment.isoformat()]), FeatureConfig(name="released", type="timestamp"))[0]
-    seconds = moment.hour * 3600 + moment.minute * 60 + moment.second
-    angles = 2 * math.pi * seconds / 86_400, 2 * math.pi * moment.weekday() / 7
-    np.testing.assert_allclose(points, [g(a) for a in angles for g in (math.sin, math.cos)], atol=1e-6)
+    np.testing.assert_allclose(points, circles_of(moment), atol=1e-6)
 
 
 @pytest.mark.parametrize(

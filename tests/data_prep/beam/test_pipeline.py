@@ -85,6 +85,7 @@ def with_own_tables(folder: Path, seed: int = 0) -> tuple[str, dict[str, Any]]:
     items = catalogue(seed)
     items.loc[5, "price"] = "cheap"
     items.loc[8, "sku"] = ""
+    items.loc[[11, 13], "born"] = ["20200304", "1600000000000"]
     (folder / "items").mkdir()
     items.to_csv(folder / "items" / "0.csv", index=False)
     pd.concat([items.iloc[10:13], items.iloc[10:11].assign(sku="new")]).to_csv(folder / "items" / "1.csv", index=False)
@@ -127,7 +128,7 @@ def with_changing_content(folder: Path) -> tuple[str, dict[str, Any]]:
         "text": [f"Teil {n % 13}" for n in number],
         "price": number * 0.5,
         "size": number % 19,
-        "born": [f"2020-01-{n % 28 + 1:02}T0{n % 7}:30:00" for n in number],
+        "born": [f"2020-01-{n % 28 + 1:02}T0{n % 7}:30:00" if n % 3 == 0 else 10**9 * (1600 + 7 * n) for n in number],
         "plan": [f"p{n}" for n in number % 5],
     }
     rows = rows.assign(**content)
