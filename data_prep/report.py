@@ -12,10 +12,14 @@ from typing import Any, Literal
 import jinja2
 from markupsafe import Markup
 
+from data_prep.moments import UNITS_PER_SECOND, Unit
 from recsys.schema import SPLITS, Feature, Manifest, NumericFit, SplitRule
 
-# Timestamps between 1973 and 2100 are taken for seconds since 1970; earlier ones are rather counts or positions.
-_FIRST_DATE, _LAST_DATE = 100_000_000, 4_102_444_800
+# Where nobody said what timestamps count, they are dates if that puts all of them between 1973 and 2100; smaller
+# numbers are rather counts or positions.
+_GUESSED_DATES = (100_000_000, 4_102_444_800)
+# Seconds of the years 1 to 9999.
+_ALL_DATES = (-62_135_596_800, 253_402_300_800)
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ def render_report(manifest: Manifest) -> str:
         manifest=manifest,
         statistics=manifest.statistics,
         splits={split: manifest.num_rows(split) for split in SPLITS},
-        rule=rule_in_words(manifest.split_rule, _has_dates(manifest)),
+        rule=rule_in_words(manifest.split_rule, _unit(manifest)),
         span=_span(manifest),
         checks=checks,
         leaks=sum(check.verdict == "leak" for check in checks),
@@ -98,32 +102,40 @@ def percent(share: float) -> str:
     return f"{value:.{1 - math.floor(math.log10(value))}f} %"
 
 
-def moment(timestamp: int, dates: bool) -> str:
-    """Writes a timestamp, as a date and time in UTC or as the number it is."""
-    return f"{datetime.fromtimestamp(timestamp, UTC):%Y-%m-%d %H:%M} UTC" if dates else thousands(timestamp)
+def moment(timestamp: int, unit: Unit | None) -> str:
+    """Writes a timestamp, as a date and time in UTC, or without a unit as the number it is."""
+    if unit is None:
+        return thousands(timestamp)
+    return f"{datetime.fromtimestamp(timestamp // UNITS_PER_SECOND[unit], UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def _has_dates(manifest: Manifest) -> bool:
+def _unit(manifest: Manifest) -> Unit | None:
+    """What timestamps count since 1970; None where they are no dates."""
     if manifest.split_rule.order == "row":
-        return False
+        return None
+    known = manifest.timestamp_unit
     first, last = (manifest.statistics[f"{end}_timestamp"] for end in ("first", "last"))
-    return bool(_FIRST_DATE <= first and last < _LAST_DATE)
+    start, end = _GUESSED_DATES if known is None else _ALL_DATES
+    for unit in UNITS_PER_SECOND if known is None else (known,):
+        if start <= first // UNITS_PER_SECOND[unit] and last // UNITS_PER_SECOND[unit] < end:
+            return unit
+    return None
 
 
 def _span(manifest: Manifest) -> tuple[str, str] | None:
     """The first and the last moment; None where rows have no time."""
     if manifest.split_rule.order == "row":
         return None
-    first, last = (moment(manifest.statistics[f"{end}_timestamp"], _has_dates(manifest)) for end in ("first", "last"))
+    first, last = (moment(manifest.statistics[f"{end}_timestamp"], _unit(manifest)) for end in ("first", "last"))
     return first, last
 
 
-def rule_in_words(rule: SplitRule, dates: bool) -> str:
+def rule_in_words(rule: SplitRule, unit: Unit | None) -> str:
     """Says how interactions were divided, and what "earlier" means."""
     shares = f"{percent(rule.validation_fraction or 0)} of them validate and {percent(rule.test_fraction or 0)} test"
     if rule.rule == "temporal":
         start = {
-            s: moment(at, dates) for s in ("validation", "test") if (at := getattr(rule, f"{s}_start")) is not None
+            s: moment(at, unit) for s in ("validation", "test") if (at := getattr(rule, f"{s}_start")) is not None
         }
         cuts = [f"{split} begins at {at}" for split, at in start.items()]
         said = f"One cut in time for all users: {' and '.join(cuts)}; everything before is train."
@@ -204,7 +216,7 @@ def _charts(manifest: Manifest) -> dict[str, Markup | None]:
         "time": time_figure(
             statistics["time_histogram"],
             manifest.split_rule,
-            _has_dates(manifest),
+            _unit(manifest),
             f"Stacked histogram of interactions from {span[0]} to {span[1]}, by split.",
         )
         if span

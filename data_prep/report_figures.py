@@ -17,6 +17,7 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator, NullLocator, PercentFormatter
 
+from data_prep.moments import UNITS_PER_SECOND, Unit
 from recsys.schema import SPLITS, SplitRule
 
 # matplotlib knows no CSS variables: these stand for them, and are exchanged in the finished drawing.
@@ -61,16 +62,16 @@ _STYLE: dict[Any, Any] = {
 _SECONDS_PER_DAY = 86_400
 
 
-def time_figure(histogram: dict[str, list[int]], rule: SplitRule, dates: bool, alt: str) -> Markup:
+def time_figure(histogram: dict[str, list[int]], rule: SplitRule, unit: Unit | None, alt: str) -> Markup:
     """Interactions per bin of time, stacked by split, with the cut points of a temporal split.
 
     Args:
       histogram: `edges`, and one count fewer for each split.
       rule: its cut points are drawn.
-      dates: whether the edges are seconds since 1970.
+      unit: what the edges count since 1970; None where they are no dates.
       alt: what a person who cannot see the drawing reads.
     """
-    scale = _SECONDS_PER_DAY if dates else 1
+    scale = 1 if unit is None else _SECONDS_PER_DAY * UNITS_PER_SECOND[unit]
     edges = np.asarray(histogram["edges"], np.float64) / scale
 
     def draw(axes: Axes) -> None:
@@ -79,7 +80,7 @@ def time_figure(histogram: dict[str, list[int]], rule: SplitRule, dates: bool, a
             counts = np.asarray(histogram[split], np.float64)
             axes.stairs(below + counts, edges, baseline=below, fill=True, color=_COLOURS[split], label=split)
             below = below + counts
-        _time_axis(axes, dates)
+        _time_axis(axes, dates=unit is not None)
         axes.set_ylim(0, max(1.0, below.max() * 1.05))
         cuts = {"validation": rule.validation_start, "test": rule.test_start}
         _cuts(axes, {split: at / scale for split, at in cuts.items() if at is not None})

@@ -297,6 +297,31 @@ def test_a_source_without_times_has_no_figure_of_them_and_no_check() -> None:
     assert "UTC" not in read
 
 
+@pytest.mark.parametrize(
+    ("per_second", "unit", "begins"),
+    [
+        (10**3, None, "From 1996-03-29 18:36 UTC"),
+        (10**6, "us", "From 1996-03-29 18:36 UTC"),
+        (10**9, None, "From 1996-03-29 18:36 UTC"),
+        (10**9, "ns", "From 1996-03-29 18:36 UTC"),
+        # Whoever names a unit is believed, until no calendar has such a year.
+        (10**3, "us", "From 1970-01-10 14:02 UTC"),
+        (10**3, "s", "From 828,124,615,000 to"),
+    ],
+)
+def test_timestamps_of_any_unit_are_dates(per_second: int, unit: str | None, begins: str) -> None:
+    seconds = manifest()
+    statistics, rule = seconds.statistics, seconds.split_rule
+    cuts = {name: getattr(rule, name) * per_second for name in ("validation_start", "test_start")}
+    scaled = {name: statistics[name] * per_second for name in ("first_timestamp", "last_timestamp")}
+    edges = [edge * per_second for edge in statistics["time_histogram"]["edges"]]
+    scaled["time_histogram"] = {**statistics["time_histogram"], "edges": edges}
+    changed = {"statistics": {**statistics, **scaled}, "split_rule": rule.model_copy(update=cuts)}
+    page = render_report(seconds.model_copy(update=changed | {"timestamp_unit": unit}))
+    assert begins in _Page(page).text
+    assert (page == render_report(seconds)) == ("1996" in begins)
+
+
 def test_timestamps_that_are_no_dates_are_numbers() -> None:
     numbered = manifest()
     histogram = numbered.statistics["time_histogram"]
