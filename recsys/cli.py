@@ -225,19 +225,27 @@ def export(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Override a key of index or bundle: index.recall_target=0.99.")
     ] = None,
+    tflite: Annotated[
+        bool, typer.Option("--tflite", help="Add the query tower for phones, in int8: docs/guides/devices.md.")
+    ] = False,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Add the query tower for browsers, in float32.")] = False,
     dataset: _DatasetOption = None,
 ) -> None:
     """Builds the index and publishes it with the query tower as the model's next version, or refuses.
 
     Example: recsys export runs/ml-small --models models --name ml-small
+
+    Example: recsys export runs/ml-small --models models --name ml-small --tflite --onnx
     """
     from recsys.run import open_run
     from recsys.toml_config import overridden
     from serving.export import export as publish
+    from serving.query_tower.files import FormatName
 
     opened = open_run(run, dataset)
     config = overridden(opened.config.for_export, tuple(set_ or ()))
-    done = publish(opened, models, name, config)
+    wanted: dict[FormatName, bool] = {"tflite": tflite, "onnx": onnx}
+    done = publish(opened, models, name, config, [form for form, is_wanted in wanted.items() if is_wanted])
     record = done.record
     print(
         f"{done.path}: {record.num_candidates:,} candidates, recall@{record.index_recall_k} {record.index_recall:.4f}"

@@ -1,5 +1,7 @@
 """Embedding tables, and the layers that read them."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,13 @@ from recsys.schema import PADDING_ID, Feature
 
 
 class EmbeddingTable(tf.keras.layers.Layer):
-    """A row for each id; zeros for padding."""
+    """A row for each id; zeros for padding.
+
+    Attributes:
+      table: [num_ids, embedding_dim] float32.
+      read: int32 ids of any shape → their rows of the table, [..., embedding_dim] float32. Whoever keeps the table
+        otherwise replaces it.
+    """
 
     def __init__(
         self, num_ids: int, embedding_dim: int, initial_stddev: float, name: str, static_shapes: bool = False
@@ -37,12 +45,13 @@ class EmbeddingTable(tf.keras.layers.Layer):
             shape=(self._num_ids, self._embedding_dim),
             initializer=tf.keras.initializers.RandomNormal(stddev=self._initial_stddev),
         )
+        self.read: Callable[[tf.Tensor], tf.Tensor] = partial(tf.nn.embedding_lookup, self.table)
         super().build(input_shape)
 
     def call(self, ids: tf.Tensor) -> tf.Tensor:
         """Returns [..., embedding_dim] float32 for [...] int32 ids."""
         present = tf.cast(ids != PADDING_ID, self.compute_dtype)[..., tf.newaxis]
-        return tf.nn.embedding_lookup(self.table, ids) * present
+        return self.read(ids) * present
 
     def sum_of(self, ids: tf.Tensor) -> tf.Tensor:
         """Returns [..., embedding_dim] float32, the sums of the embeddings of each row of [..., max_length] int32 ids.
@@ -54,7 +63,7 @@ class EmbeddingTable(tf.keras.layers.Layer):
             return tf.reduce_sum(EmbeddingTable.call(self, ids), axis=-2)
         present_ids, row = _present(ids)
         distinct, index = tf.unique(present_ids)
-        embedded = tf.nn.embedding_lookup(self.table, distinct)
+        embedded = self.read(distinct)
         return _by_row(tf.sparse.segment_sum(embedded, index, row, num_segments=_num_rows(ids)), ids)
 
 
@@ -112,7 +121,7 @@ class AttentionBag(EmbeddingTable):
             return tf.linalg.matvec(embedded, tf.nn.softmax(score), transpose_a=True)
         present_ids, row = _present(ids)
         num_rows = _num_rows(ids)
-        embedded = tf.nn.embedding_lookup(self.table, present_ids)
+        embedded = self.read(present_ids)
         score = tf.linalg.matvec(embedded, self.query)
         # A softmax is the same for shifted scores; of the largest one in the row, none overflows.
         largest = tf.math.unsorted_segment_max(tf.stop_gradient(score), row, num_rows)

@@ -3,9 +3,10 @@
 import json
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from serving.categories import Categories
 from serving.curve_plot import plot_curve
 from serving.index import ExactIndex, ScannIndex
 from serving.popularity import RecentPopularity
+from serving.query_tower.files import FormatName, convert_tower, require, write_tower_files
+from serving.query_tower.portable import portable_query_tower
 from serving.recommender import SIGNATURES, Parts, Recommender
 from serving.tables import write_candidates, write_items
 from serving.user_states import NoUserStates, UserStates
@@ -51,7 +54,13 @@ class Published:
     record: BundleRecord
 
 
-def export(run: Run, models: Path, name: str, config: ExportConfig | None = None) -> Published:
+def export(
+    run: Run,
+    models: Path,
+    name: str,
+    config: ExportConfig | None = None,
+    tower_formats: Sequence[FormatName] = (),
+) -> Published:
     """Publishes a run as the next version of `<models>/<name>`.
 
     Args:
@@ -59,20 +68,28 @@ def export(run: Run, models: Path, name: str, config: ExportConfig | None = None
       models: the folder of all models.
       name: the model's folder in it.
       config: how; as the run's configuration says when None.
+      tower_formats: in which the query tower is added as a file of its own.
 
     Raises:
-      ConfigError: the name is no folder's name.
+      ConfigError: the name is no folder's name, or a package that a format needs is missing.
       IndexQualityError: the index cannot be tuned to its recall target.
-      BundleError: the written bundle answers otherwise than the model in memory.
+      BundleError: what was written answers otherwise than the model in memory.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise ConfigError(f"--name {name!r}: expected letters, digits, dots, dashes and underscores, a folder's name")
+    require(tower_formats)
     config = run.config.for_export if config is None else config
     interactions = load_interactions(run.dataset)
     scorer = TwoTowerScorer(run.towers, run.dataset)
     queries = make_queries(interactions, "validation", "event").sample(_QUERIES, _SEED)
     exact = ExactIndex(scorer.candidates.numpy())
-    index, tuned = build_tuned(exact, scorer.embed(queries, 0, len(queries)).numpy(), config.index)
+    embeddings = scorer.embed(queries, 0, len(queries)).numpy()
+    index, tuned = build_tuned(exact, embeddings, config.index)
+    asked = {name: values.numpy() for name, values in scorer.features(queries, 0, len(queries)).items()}
+    make_tower = partial(
+        portable_query_tower, run.towers, run.dataset.schema, run.config.model, run.dataset.item_features
+    )
+    tower_files = convert_tower(make_tower, asked, embeddings, tower_formats)
     parts = Parts(
         towers=run.towers,
         dataset=run.dataset,
@@ -89,6 +106,7 @@ def export(run: Run, models: Path, name: str, config: ExportConfig | None = None
             write_items(run.dataset, place)
             write_warm_up_requests(place, users, run.dataset.items["item"][:64].to_pylist(), parts.default_k)
         write_candidates(run.dataset, exact.candidates.numpy(), folder)
+        write_tower_files(tower_files, run.towers, run.dataset, folder)
         plot_curve(tuned, config.index, folder)
         fresh_process.check([(twin, twin_folder), (recommender, folder)], users, parts.default_k)
         fields = _fields(name, run, parts)

@@ -264,6 +264,16 @@ def test_export_refuses_settings_that_it_does_not_use(shell: Shell, tiny_run: Ru
     )
 
 
+def test_export_names_a_missing_package(
+    shell: Shell, tiny_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    said = shell.refusal("export", tiny_run.path, "--models", tmp_path / "m", "--name", "tiny", "--tflite", "--onnx")
+    reason = "import of onnxruntime halted; None in sys.modules"
+    assert said == f"recsys: --onnx needs tf2onnx and onnxruntime ({reason}): pip install 'recsys[onnx]'"
+    assert not (tmp_path / "m").exists()
+
+
 def test_a_model_name_that_leaves_its_folder_is_refused(shell: Shell, tiny_run: Run, tmp_path: Path) -> None:
     said = shell.refusal("export", tiny_run.path, "--models", tmp_path / "m", "--name", "../other")
     expected = "expected letters, digits, dots, dashes and underscores, a folder's name"
