@@ -73,6 +73,39 @@ def requests(draw: st.DrawFn) -> tuple[int, Vectors, Exclusions, int]:
     return num_candidates, integer_vectors(len(excluded), seed), excluded, k
 
 
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(
+    num_candidates=st.one_of(st.integers(1, 15), st.integers(16, 50)),  # ScaNN searches 15 by brute force
+    magnitude=st.sampled_from([1, 2, 1000]),
+    seed=st.integers(0, 2**31),
+    data=st.data(),
+)
+def test_random_catalogues_are_searched_in_the_order_of_brute_force_at_every_k(
+    num_candidates: int, magnitude: int, seed: int, data: st.DataObject
+) -> None:
+    """Exclusions leave all candidates, one, or any number between. Small numbers make many ties, which go by row."""
+    rng = np.random.default_rng(seed)
+    candidates = rng.integers(-magnitude, magnitude + 1, (num_candidates, DIM)).astype(np.float32)
+    queries = rng.integers(-magnitude, magnitude + 1, (4, DIM)).astype(np.float32)
+    sizes = [0, num_candidates - 1, *data.draw(st.lists(st.integers(0, num_candidates - 1), min_size=2, max_size=2))]
+    excluded = [rng.permutation(num_candidates)[:size].tolist() for size in sizes]
+    products = queries.astype(np.float64) @ candidates.T.astype(np.float64)
+    in_order = [
+        sorted(set(range(num_candidates)) - set(barred), key=lambda row, of_query=of_query: (-of_query[row], row))
+        for of_query, barred in zip(products, excluded, strict=True)
+    ]
+    exact, ragged = ExactIndex(candidates), tf.ragged.constant(excluded, tf.int32, ragged_rank=1)
+    for index in (exact, partitioned(candidates, 1.0, num_candidates)):
+        search = tf.function(lambda k, index=index: search_allowed(index.search, exact, queries, ragged, k))
+        for k in range(1, num_candidates + 1):
+            rows, scores = (found.numpy() for found in search(tf.constant(k)))
+            assert rows.shape == scores.shape == (4, k)
+            for i, expected in enumerate(in_order):
+                assert rows[i].tolist() == expected[:k] + [-1] * (k - len(expected))
+                np.testing.assert_array_equal(scores[i][: len(expected)], products[i][expected[:k]])
+                assert (scores[i][len(expected) :] == FLOAT32_MIN).all()
+
+
 @pytest.mark.parametrize("kind", ["exact", "scann"])
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(request=requests())
