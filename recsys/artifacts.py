@@ -157,11 +157,16 @@ def write_json(path: Path, value: Any) -> None:
     """Writes `value` as indented JSON with sorted keys; a reader sees the old file or the new one, never a part."""
     partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
+        partial.write_text(json_text(value), encoding="utf-8")
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def json_text(value: Any) -> str:
+    """Returns what `write_json` writes: one text for one value."""
+    return json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n"
 
 
 def sha256_of(path: Path) -> str:

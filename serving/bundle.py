@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import tensorflow as tf
 from pydantic import ValidationError
 
-from recsys.artifacts import sha256_of, write_json
+from recsys.artifacts import json_text, sha256_of, write_json
 from recsys.errors import BundleError
 from recsys.schema import Frozen
 from serving import scann_library  # noqa: F401  registers the ops that a bundle's graph uses
@@ -156,7 +156,8 @@ def open_bundle(models: Path, number: int | None = None) -> Bundle:
 def _read_record(path: Path) -> BundleRecord:
     file = path / _RECORD
     try:
-        raw = json.loads(file.read_text(encoding="utf-8"))
+        text = file.read_bytes().decode("utf-8")
+        raw = json.loads(text)
         found = raw.get("format_version")
         if found != FORMAT_VERSION:
             raise BundleError(f"{path} has bundle format {found}: expected {FORMAT_VERSION}; export it again")
@@ -169,7 +170,7 @@ def _read_record(path: Path) -> BundleRecord:
     if record.versions != installed:
         made, here = (_listed(versions) for versions in (record.versions, installed))
         raise BundleError(f"{path} was made by {made}: installed are {here}; install those or export it again")
-    if record.sha256 != record.digest():
+    if record.sha256 != record.digest() or text != json_text(record.model_dump(mode="json")):
         raise BundleError(f"{path} is damaged: {_RECORD} is not as it was written; export it again")
     return record
 

@@ -1,17 +1,21 @@
 """A bundle on disk: what is opened, and what is refused."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from recsys.dataset import Dataset
 from recsys.errors import BundleError
 from serving.bundle import open_bundle, versions
 
+RECORD = "assets.extra/bundle.json"
 FILES = [
     "assets/items.txt",
     "assets/users.txt",
@@ -63,6 +67,31 @@ def test_one_changed_bit_is_noticed(models: Path, name: str) -> None:
     file.write_bytes(content)
     expected = f"{models / '1'} is damaged: {name} is not the file that was exported; export it again"
     assert refusal(models) == expected
+
+
+@settings(
+    max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(name=st.sampled_from([*FILES, RECORD]), position=st.integers(0), difference=st.integers(1, 255))
+@example(name=RECORD, position=1, difference=ord("\n") ^ ord("\r"))
+@example(name=RECORD, position=2, difference=ord(" ") ^ ord("\t"))
+def test_any_other_byte_anywhere_is_refused(models: Path, name: str, position: int, difference: int) -> None:
+    """A line break or blank of the record, too, which says the same to who reads it."""
+    file = models / "1" / name
+    content = file.read_bytes()
+    position %= len(content)
+    file.write_bytes(content[:position] + bytes([content[position] ^ difference]) + content[position + 1 :])
+    with pytest.raises(BundleError, match=re.escape(str(models / "1"))):
+        open_bundle(models)
+    file.write_bytes(content)
+
+
+def test_another_model_s_index_is_noticed(models: Path) -> None:
+    """The twin's variables are a whole index over the same items."""
+    for name in ("variables.data-00000-of-00001", "variables.index"):
+        shutil.copy(models / "exact" / "1" / "variables" / name, models / "1" / "variables" / name)
+    expected = "variables/variables.data-00000-of-00001 is not the file that was exported; export it again"
+    assert refusal(models) == f"{models / '1'} is damaged: {expected}"
 
 
 @pytest.mark.parametrize("name", FILES)

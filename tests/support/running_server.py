@@ -100,7 +100,7 @@ def sign(bundle: Path) -> None:
     record["files"] = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
     record.pop("sha256")
     record["sha256"] = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
-    file.write_text(json.dumps(record))
+    file.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
 
 
 def children(pid: int) -> list[int]:
