@@ -134,9 +134,7 @@ def rule_in_words(rule: SplitRule, unit: Unit | None) -> str:
     """Says how interactions were divided, and what "earlier" means."""
     shares = f"{percent(rule.validation_fraction or 0)} of them validate and {percent(rule.test_fraction or 0)} test"
     if rule.rule == "temporal":
-        start = {
-            s: moment(at, unit) for s in ("validation", "test") if (at := getattr(rule, f"{s}_start")) is not None
-        }
+        start = {s: moment(at, unit) for s in ("validation", "test") if (at := getattr(rule, f"{s}_start")) is not None}
         cuts = [f"{split} begins at {at}" for split, at in start.items()]
         said = f"One cut in time for all users: {' and '.join(cuts)}; everything before is train."
     elif rule.rule == "leave_one_out":
