@@ -14,16 +14,19 @@ from serving.exclusion import search_allowed
 from serving.index import ExactIndex, Index
 from serving.index_quality import Search
 from serving.popularity import RecentPopularity
+from serving.reasons import nearest_of
 from serving.user_states import NoUserStates, UserStates
 
 _DEFAULT_K = 100
+# Of a user's items, only so many of the latest may be what a recommendation is explained by.
+_EXPLAINING = 100
 _STRINGS = tf.TensorSpec([None], tf.string)
 _STRING_LISTS = tf.TensorSpec([None, None], tf.string)
 _INT = tf.TensorSpec([], tf.int32)
 
 SIGNATURES = (
     *("serving_default", "recommend", "recommend_with_options", "recommend_exactly"),
-    *("embed_query", "similar_items"),
+    *("embed_query", "similar_items", "explain"),
 )
 
 
@@ -206,6 +209,28 @@ class Recommender(tf.Module):
             "scores": tf.where(known, scores, tf.float32.min),
         }
 
+    @tf.function(input_signature=[_STRINGS, _STRING_LISTS, _STRINGS, _INT])
+    def explain(self, user_id: tf.Tensor, history: tf.Tensor, item_id: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Names what a user took that is nearest to an item: why it may have been recommended.
+
+        Args:
+          user_id: [batch] string.
+          history: as for `recommend`: a row without any means the items that the bundle knows of the user.
+          item_id: [batch] string; the item to explain.
+          k: as for `recommend`.
+
+        Returns:
+          item_ids and scores of the nearest of the user's latest items, as `similar_items` measures nearness.
+        """
+        given = tf.ragged.boolean_mask(history, history != "")
+        taken = self._states.items(self._users.lookup(user_id))[:, -_EXPLAINING:].to_tensor(-1)
+        is_given = given.row_lengths()[:, tf.newaxis] > 0
+        known = [self._rows(given)[:, -_EXPLAINING:].to_tensor(-1), tf.where(is_given, -1, taken)]
+        item = tf.cast(self._items.lookup(item_id), tf.int32)[:, tf.newaxis]
+        with tf.control_dependencies(self._checks(k)):
+            rows, scores = nearest_of(self._exact.candidates, item, tf.concat(known, axis=1), tf.identity(k))
+        return {"item_ids": self._names(rows), "scores": scores}
+
     def _search(
         self,
         search: Search,
@@ -214,10 +239,12 @@ class Recommender(tf.Module):
         k: tf.Tensor,
         within: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        message = f"k must be between 1 and {self._max_k}"
-        checks = [tf.debugging.assert_positive(k, message), tf.debugging.assert_less_equal(k, self._max_k, message)]
-        with tf.control_dependencies(checks):
+        with tf.control_dependencies(self._checks(k)):
             return search_allowed(search, self._exact, queries, excluded, tf.identity(k), within)
+
+    def _checks(self, k: tf.Tensor) -> list[tf.Operation]:
+        message = f"k must be between 1 and {self._max_k}"
+        return [tf.debugging.assert_positive(k, message), tf.debugging.assert_less_equal(k, self._max_k, message)]
 
     def _embed(
         self, user_id: tf.Tensor, user_row: tf.Tensor, given: tf.RaggedTensor, taken: tf.RaggedTensor

@@ -39,6 +39,7 @@ def write_warm_up_requests(folder: Path, users: list[str], items: list[str], k: 
                 ("recommend_with_options", asked | options),
                 ("embed_query", {"user_id": user_id, "history": history}),
                 ("similar_items", {"item_id": item_id, "k": number}),
+                ("explain", {"user_id": user_id, "history": history, "item_id": item_id, "k": number}),
             ]
             for signature, inputs in requests:
                 writer.write(_log(signature, inputs).SerializeToString())

@@ -58,6 +58,7 @@ def test_signatures_have_the_documented_inputs_and_outputs(model: Any) -> None:
         "recommend_with_options": (users | lists | k | options, recommended),
         "embed_query": (users | {"history": lists["history"]}, {"embeddings": tf.float32}),
         "similar_items": ({"item_id": ([None], tf.string)} | k, found),
+        "explain": (users | {"history": lists["history"], "item_id": ([None], tf.string)} | k, found),
     }
     signatures = {
         name: (
@@ -151,11 +152,13 @@ def test_serving_default_recommends_a_hundred(model: Any, oracle: Oracle) -> Non
 
 
 @pytest.mark.parametrize("k", [-1, 0, 294])
-@pytest.mark.parametrize("signature", ["recommend", "similar_items"])
+@pytest.mark.parametrize("signature", ["recommend", "similar_items", "explain"])
 def test_k_out_of_range_is_refused(model: Any, signature: str, k: int) -> None:
     strings_given = {"item_id": tf.constant(["i1"])}
     if signature == "recommend":
         strings_given = {"user_id": tf.constant(["u1"]), "history": strings([[]]), "exclude": strings([[]])}
+    if signature == "explain":
+        strings_given |= {"user_id": tf.constant(["u1"]), "history": strings([[]])}
     with pytest.raises(tf.errors.InvalidArgumentError) as error:
         model.signatures[signature](**strings_given, k=tf.constant(k))
     assert "k must be between 1 and 293" in str(error.value)
@@ -171,6 +174,33 @@ def test_similar_items_are_the_nearest_others_and_none_for_an_unknown_item(model
         else:
             assert not any(ids)
             assert (scores == FLOAT32_MIN).all()
+
+
+@pytest.mark.parametrize("k", [1, 2, 293])
+def test_an_item_is_explained_by_the_nearest_that_the_user_took(model: Any, oracle: Oracle, k: int) -> None:
+    given = [oracle.items[40], oracle.items[3], oracle.items[40], "an item nobody knows", oracle.items[8]]
+    asked: list[tuple[str, list[str], str]] = [
+        (oracle.users[0], [], oracle.items[5]),
+        (oracle.users[0], given, oracle.items[5]),
+        (UNKNOWN, given, oracle.items[290]),
+        (UNKNOWN, given, oracle.items[8]),
+        (UNKNOWN, [], oracle.items[5]),
+        (oracle.users[1], given, "an item nobody knows"),
+        (oracle.users[1], ["an item nobody knows"], oracle.items[5]),
+        (UNKNOWN, oracle.items[:150], oracle.items[200]),
+    ]
+    users, histories, items = (list(column) for column in zip(*asked, strict=True))
+    answer = model.signatures["explain"](
+        user_id=tf.constant(users), history=strings(histories), item_id=tf.constant(items), k=tf.constant(k)
+    )
+    for (user, history, item), ids, scores in zip(
+        asked, answer["item_ids"].numpy(), answer["scores"].numpy(), strict=True
+    ):
+        basis = set((history or oracle.taken.get(user, []))[-100:]) & set(oracle.items) - {item}
+        if item not in oracle.items:
+            basis = set()
+        embedding = oracle.candidates[oracle.items.index(item) if item in oracle.items else 0]
+        oracle.assert_best(ids, scores, embedding, set(oracle.items) - basis)
 
 
 def test_embed_query_is_the_query_tower(model: Any, oracle: Oracle) -> None:

@@ -1,4 +1,4 @@
-"""Our own short API: `/recommend`, `/similar`, and `/items` for people who look for something."""
+"""Our own short API: `/recommend`, `/similar`, `/explain`, and `/items` for people who look for something."""
 
 from typing import Annotated, Any
 
@@ -72,6 +72,17 @@ class SimilarRequest(_Asked):
     k: Annotated[int, Field(ge=1, le=MAX_INT32)] = 10
 
 
+class ExplainRequest(_Asked):
+    """What `/explain` takes: who was recommended which items, and how many reasons are wanted for each."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"user_id": "42", "item_ids": ["1", "3114"]}})
+
+    user_id: str = ""
+    history: list[str] = []
+    item_ids: Annotated[list[str], Field(min_length=1)]
+    k: Annotated[int, Field(ge=1, le=MAX_INT32)] = 2
+
+
 class ItemsQuery(BaseModel):
     """What `/items` takes: part of an id or of what is shown, and how many items."""
 
@@ -119,6 +130,22 @@ class SimilarAnswer(BaseModel):
     items: list[RankedItem]
 
 
+class Explanation(BaseModel):
+    """What a user took that is nearest to an item, nearest first."""
+
+    item_id: str
+    because: list[RankedItem]
+
+
+class ExplainAnswer(BaseModel):
+    """What `/explain` gives, in the order of the question."""
+
+    model: str
+    version: int
+    user_id: str
+    items: list[Explanation]
+
+
 class ShownItem(BaseModel):
     """An item of the catalogue."""
 
@@ -155,7 +182,7 @@ def operations(service: Service) -> list[Operation]:
         known = bool(result.outputs["known"][0])
         source, num_items = result.outputs["source"][0].decode(), int(result.outputs["num_items"][0])
         about = {"user_id": asked.user_id, "known": known, "source": source, "num_items": num_items}
-        return json_answer(_who(result) | about | {"items": _ranked(result)})
+        return json_answer(_who(result) | about | {"items": _ranked(result)[0]})
 
     async def similar(request: Request) -> Response:
         """Finds the nearest other items."""
@@ -165,7 +192,23 @@ def operations(service: Service) -> list[Operation]:
             return _scalars(signature, k=asked.k) | {"item_id": strings([asked.item_id.encode()])}
 
         result = await service.predict(asked.target(service, request), "similar_items", inputs, shown=True)
-        return json_answer(_who(result) | {"item_id": asked.item_id, "items": _ranked(result)})
+        return json_answer(_who(result) | {"item_id": asked.item_id, "items": _ranked(result)[0]})
+
+    async def explain(request: Request) -> Response:
+        """Finds what a user took that is nearest to items: why they may have been recommended."""
+        asked = await read_body(request, ExplainRequest)
+
+        def inputs(signature: Signature) -> Tensors:
+            return _scalars(signature, k=asked.k) | {
+                "user_id": strings([asked.user_id.encode()] * len(asked.item_ids)),
+                "history": string_rows([[item.encode() for item in asked.history]] * len(asked.item_ids)),
+                "item_id": strings([item.encode() for item in asked.item_ids]),
+            }
+
+        result = await service.predict(asked.target(service, request), "explain", inputs, shown=True)
+        explained = zip(asked.item_ids, _ranked(result), strict=True)
+        items = [{"item_id": item, "because": because} for item, because in explained]
+        return json_answer(_who(result) | {"user_id": asked.user_id, "items": items})
 
     async def items(request: Request) -> Response:
         """Looks for items of the catalogue."""
@@ -176,6 +219,7 @@ def operations(service: Service) -> list[Operation]:
     return [
         Operation("POST", "/recommend", recommend, _TAG, body=RecommendRequest, answer=RecommendAnswer),
         Operation("POST", "/similar", similar, _TAG, body=SimilarRequest, answer=SimilarAnswer),
+        Operation("POST", "/explain", explain, _TAG, body=ExplainRequest, answer=ExplainAnswer),
         Operation("GET", "/items", items, _TAG, query=ItemsQuery, answer=ItemsAnswer),
     ]
 
@@ -188,9 +232,13 @@ def _who(result: Result) -> dict[str, Any]:
     return {"model": result.target.model, "version": result.target.version}
 
 
-def _ranked(result: Result) -> list[dict[str, Any]]:
-    ids, scores = result.outputs["item_ids"][0], result.outputs["scores"][0]
-    shown = (result.shown or [[]])[0]
+def _ranked(result: Result) -> list[list[dict[str, Any]]]:
+    """Each row's items; every request of this API asks for what is shown."""
+    rows = zip(result.outputs["item_ids"], result.outputs["scores"], result.shown or [], strict=True)
+    return [_ranked_row(*row) for row in rows]
+
+
+def _ranked_row(ids: Any, scores: Any, shown: list[dict[str, str]]) -> list[dict[str, Any]]:
     found = [(item.decode(errors="replace"), score) for item, score in zip(ids, scores, strict=True) if item]
     return [
         {"rank": rank, "item_id": item, "score": score, "shown": fields}

@@ -14,7 +14,7 @@ from running_server import Server
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 
-WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+WIDE, MIDDLE, NARROW = ({"width": width, "height": 900} for width in (1280, 900, 390))
 
 
 @pytest.fixture(scope="module")
@@ -41,13 +41,38 @@ def open_page(browser: Browser, server: Server, **options: Any) -> tuple[Page, l
 
 
 def recommended(page: Page) -> list[str]:
-    return [
-        re.split(" · ", text)[0] for text in page.locator("#recommendations li .quiet:not(.because)").all_inner_texts()
-    ]
+    """The ids, which stand first below the titles."""
+    below = page.locator("#recommendations li > div:not(.because) .quiet").all_inner_texts()
+    return [re.split(" · ", text)[0] for text in below]
+
+
+# Every visible text's contrast with what is behind it, by WCAG 2's formula; what falls short of its 4.5 : 1.
+LOW_CONTRAST = """() => {
+  const light = colour => {
+    const parts = colour.match(/[\\d.]+/g).slice(0, 3).map(part => part / 255);
+    const linear = parts.map(part => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
+  };
+  const behind = element => {
+    for (let one = element; one; one = one.parentElement) {
+      const style = getComputedStyle(one);
+      const bar = style.backgroundImage.match(/rgb\\([^)]*\\)/);
+      if (bar) return bar[0];
+      if (!style.backgroundColor.startsWith("rgba(0, 0, 0, 0")) return style.backgroundColor;
+    }
+  };
+  const texts = [...document.querySelectorAll("body *")].filter(element =>
+    element.checkVisibility() && [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim()));
+  return [texts.length, texts.flatMap(element => {
+    const [a, b] = [getComputedStyle(element).color, behind(element)].map(light).sort((x, y) => y - x);
+    const ratio = (a + 0.05) / (b + 0.05);
+    return ratio < 4.5 ? [`${element.textContent.slice(0, 40)}: ${ratio.toFixed(2)}`] : [];
+  })];
+}"""
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
+@pytest.mark.parametrize("size", [WIDE, MIDDLE, NARROW], ids=["wide", "middle", "narrow"])
 def test_a_person_finds_items_builds_a_history_and_reads_why(
     browser: Browser, server: Server, scheme: str, size: dict[str, int]
 ) -> None:
@@ -55,32 +80,70 @@ def test_a_person_finds_items_builds_a_history_and_reads_why(
     expect(page.locator("#about")).to_have_text("tiny, version 1: 293 items, index recall@100 1.0000")
     expect(page.locator("#recommendations li")).to_have_count(20)
     expect(page.locator("#rests-on")).to_have_text("Not known to version 1; the answer rests on: popularity.")
+    expect(page.locator(".because")).to_have_count(0)
 
-    page.fill("#user", "u3")
-    expect(page.locator("#rests-on")).to_have_text("Known to version 1; the answer rests on: user.")
-    own = server.http.post("/recommend", json={"user_id": "u3", "k": 20}).json()
-    assert recommended(page) == [item["item_id"] for item in own["items"]]
-
-    page.fill("#user", "")
     page.fill("#query", "lonely")
-    page.locator("#hits li button").first.click()
-    expect(page.locator("#history li")).to_have_count(1)
-    expect(page.locator("#history li span")).to_have_text(re.compile("Lonely"))
+    page.locator("#hits").get_by_role("button", name=re.compile("^add ")).first.click()
+    expect(page.locator("#taken li")).to_have_count(1)
+    expect(page.locator("#taken li button").first).to_have_text(re.compile("Lonely"))
     expect(page.locator("#rests-on")).to_have_text("Not known to version 1; the answer rests on: history.")
-    expect(page.locator(".because").first).to_have_text(re.compile("because of Lonely"))
-    expect(page.locator("#model-label, #token-form").first).to_be_hidden()
+    expect(page.locator(".because").first).to_have_text(re.compile("because of .*Lonely"))
+    expect(page.locator("#model-label")).to_be_hidden()
+    expect(page.locator("#token-form")).to_be_hidden()
 
-    page.get_by_role("button", name="+ took it").first.click()
-    expect(page.locator("#history li")).to_have_count(2)
-    page.locator("#recommendations li button").first.click()
-    expect(page.locator("#neighbours li")).to_have_count(10)
+    best = page.locator("#recommendations li button").first
+    added = best.inner_text()
+    page.get_by_role("button", name=f"add {added}", exact=True).click()
+    expect(page.locator("#taken li")).to_have_count(2)
+    expect(best).not_to_have_text(added)
+    title = best.inner_text()
+    best.click()
+    expect(page.locator("#neighbours-title")).to_have_text(f"Nearest to {title}")
+    expect(page.locator("#neighbours li")).to_have_count(20)
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    seen, low = page.evaluate(LOW_CONTRAST)
+    assert (seen > 100, low) == (True, [])
     folder = os.environ.get("RECSYS_TEST_SCREENSHOTS")
     if folder:
         page.screenshot(path=Path(folder) / f"explorer-{scheme}-{size['width']}.png", full_page=True)
 
-    page.get_by_role("button", name="remove").first.click()
-    expect(page.locator("#history li")).to_have_count(1)
+    page.get_by_role("button", name=re.compile("^remove .*Lonely")).click()
+    expect(page.locator("#taken li")).to_have_count(1)
+    assert problems == []
+    page.context.close()
+
+
+def test_a_user_who_is_picked_gets_theirs_and_reads_why(browser: Browser, server: Server) -> None:
+    page, problems = open_page(browser, server)
+    page.fill("#user", "u3")
+    expect(page.locator("#rests-on")).to_have_text("Known to version 1; the answer rests on: user.")
+    own = server.http.post("/recommend", json={"user_id": "u3", "k": 20}).json()
+    ids = [item["item_id"] for item in own["items"]]
+    assert recommended(page) == ids
+    explained = server.http.post("/explain", json={"user_id": "u3", "item_ids": ids}).json()["items"]
+    nearest = [item["because"][0]["shown"]["title"] for item in explained if item["because"][0]["score"] > 0]
+    told = page.locator(".because").all_inner_texts()
+    assert [text.startswith(f"because of {title}") for text, title in zip(told, nearest, strict=True)] == [True] * len(
+        told
+    )
+    assert len(told) > 10
+    assert problems == []
+    page.context.close()
+
+
+def test_it_is_used_without_a_mouse(browser: Browser, server: Server) -> None:
+    page, problems = open_page(browser, server)
+    page.locator("#query").focus()
+    page.keyboard.type("lonely")
+    expect(page.locator("#hits li").first).to_be_visible()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("#neighbours li")).to_have_count(20)
+    page.keyboard.press("Tab")
+    page.keyboard.press("Space")
+    expect(page.locator("#taken li")).to_have_count(1)
+    names = [page.locator("button").nth(n).evaluate("one => one.ariaLabel || one.innerText") for n in range(9)]
+    assert all(names)
     assert problems == []
     page.context.close()
 

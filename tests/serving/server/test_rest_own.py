@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 from prometheus_client.parser import text_string_to_metric_families
 from running_server import Server
 
@@ -68,6 +69,28 @@ def test_similar_items_are_shown(server: Server) -> None:
     assert unknown == {"model": "tiny", "version": 1, "item_id": "nothing", "items": []}
 
 
+def test_recommendations_are_explained_by_what_the_user_took(server: Server, tiny_models: Path) -> None:
+    explain = open_bundle(tiny_models / "tiny").model.signatures["explain"]
+    for who in ({"user_id": "u3"}, {"history": ["i3", "i14", "i15"]}):
+        items = [item["item_id"] for item in server.http.post("/recommend", json=who | {"k": 5}).json()["items"]]
+        content = server.http.post("/explain", json=who | {"item_ids": [*items, "nothing"], "k": 2}).json()
+        assert (content["model"], content["version"], content["user_id"]) == ("tiny", 1, who.get("user_id", ""))
+        assert [item["item_id"] for item in content["items"]] == [*items, "nothing"]
+        assert content["items"].pop()["because"] == []
+        rows = len(items)
+        expected = explain(
+            user_id=tf.repeat(str(who.get("user_id", "")), rows),
+            history=tf.constant([who.get("history", [])] * rows, tf.string, (rows, len(who.get("history", [])))),
+            item_id=tf.constant(items),
+            k=tf.constant(2),
+        )
+        reasons = [[reason["item_id"].encode() for reason in item["because"]] for item in content["items"]]
+        assert reasons == expected["item_ids"].numpy().tolist()
+        assert all(reason["shown"]["title"] for item in content["items"] for reason in item["because"])
+    nobody = server.http.post("/explain", json={"item_ids": ["i3"]}).json()
+    assert nobody["items"] == [{"item_id": "i3", "because": []}]
+
+
 def test_items_are_found_by_what_is_shown(server: Server, tiny_models: Path) -> None:
     shown = open_bundle(tiny_models / "tiny").shown
     found = server.http.get("/items", params={"query": "LONELY", "limit": 3}).json()["items"]
@@ -89,6 +112,13 @@ def test_items_are_found_by_what_is_shown(server: Server, tiny_models: Path) -> 
         ("/recommend", {"exclude": ["i"] * 1001}, "exclude has 1001 elements: expected at most 1000"),
         ("/recommend", {"user_id": "ü" * 129}, "user_id has a string of 258 bytes: expected at most 256"),
         ("/similar", {}, "item_id: field required"),
+        (
+            "/explain",
+            {"item_ids": []},
+            "item_ids: list should have at least 1 item after validation, not 0",
+        ),
+        ("/explain", {"item_ids": ["i"] * 1025}, "a batch of 1025: expected 1 … 1024 rows"),
+        ("/explain", {"item_ids": ["i1"], "k": 294}, "k = 294: expected 1 … 293"),
     ],
 )
 def test_what_cannot_be_answered_is_400_and_says_why(
