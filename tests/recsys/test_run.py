@@ -32,7 +32,7 @@ def refusal(path: Path, dataset: Path | None = None) -> str:
 
 def test_config_toml_names_every_setting(tiny_run: Run) -> None:
     config = tomllib.loads((tiny_run.path / "config.toml").read_text(encoding="utf-8"))
-    assert sorted(config) == ["index", "loss", "model", "optimizer", "train"]
+    assert sorted(config) == ["bundle", "index", "loss", "model", "optimizer", "train"]
     assert (config["model"]["embedding_dim"], config["model"]["normalize"]) == (16, True)
     assert config["model"]["history"] == {
         "encoder": {"name": "mean"},
@@ -51,7 +51,13 @@ def test_environment_json_tells_where_a_run_comes_from(tiny_run: Run, tiny_datas
     assert environment["dataset"] == str(tiny_dataset.path.resolve())
     assert environment["dataset_sha256"] == hashlib.sha256(manifest).hexdigest()
     assert environment["git_commit"] == (head or None)
-    assert environment["runtime"] == {"strategy": "one_device", "logical_cpus": 1}
+    assert environment["runtime"] == {
+        "strategy": "one_device",
+        "logical_cpus": 1,
+        "mixed_precision": "none",
+        "xla": False,
+        "profile_batches": None,
+    }
     assert environment["seed"] == 0
     assert environment["format_version"] == 1
     assert environment["devices"] == ["/device:CPU:0"]
