@@ -1,6 +1,7 @@
 """Beam's options, and the runner that they choose."""
 
 import logging
+import os
 import shlex
 import sys
 import warnings
@@ -70,7 +71,7 @@ def _local_runner(options: PipelineOptions) -> FnApiRunner:
     environment = None
     if direct.direct_running_mode == "multi_processing":
         direct.direct_running_mode = "in_memory"
-        command = f"{shlex.quote(sys.executable)} -m data_prep.beam.worker"
+        command = f"exec {shlex.quote(sys.executable)} -m data_prep.beam.worker {os.getpid()}"
         environment = SubprocessSDKEnvironment.from_command_string(command)
     return FnApiRunner(default_environment=environment, provision_info=provision)
 
