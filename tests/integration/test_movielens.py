@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from running_server import Server
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 # The shipped config takes up to 15 epochs; the figures in the README are those of all of them.
 EPOCHS = 2
