@@ -9,7 +9,7 @@ import tensorflow_recommenders as tfrs
 
 from recsys.config import FullLossConfig, InBatchLossConfig, NegativesConfig
 from recsys.dataset import Features
-from recsys.distribution import num_replicas
+from recsys.distribution import sum_across_replicas
 from recsys.frequencies import Frequencies, StreamingFrequencies, TrainShares
 from recsys.interactions import Interactions
 from recsys.known_positives import KnownPositives
@@ -75,7 +75,7 @@ class BatchCandidates(tf.Module):
         """Returns this replica's share of the loss."""
         item_row = inputs["item_row"]
         weight = inputs["weight"]
-        batch_size = weight.shape[0] * num_replicas()
+        batch_size = sum_across_replicas(tf.math.count_nonzero(weight, dtype=tf.float32))
         if training and self._frequencies is not None:
             self._frequencies.observe(item_row, weight)
         known_positives = None
@@ -95,11 +95,13 @@ class BatchCandidates(tf.Module):
             own_negatives=own_negatives,
         )
 
-    def _negatives(self, batch_size: int, training: bool) -> Negatives:
+    def _negatives(self, batch_size: tf.Tensor, training: bool) -> Negatives:
         drawn = tf.concat([sampler.draw() for sampler in self._samplers], axis=0)
         return Negatives(self._embed(drawn, training), self._probability(drawn, batch_size), drawn)
 
-    def _own_negatives(self, hard_items: HardItems, user_row: tf.Tensor, batch_size: int, training: bool) -> Negatives:
+    def _own_negatives(
+        self, hard_items: HardItems, user_row: tf.Tensor, batch_size: tf.Tensor, training: bool
+    ) -> Negatives:
         drawn = hard_items.draw(user_row)
         items = tf.maximum(tf.reshape(drawn, [-1]), 0)
         embedded = tf.reshape(self._embed(items, training), [*drawn.shape, -1])
@@ -110,12 +112,14 @@ class BatchCandidates(tf.Module):
         features = {name: tf.gather(values, item_row) for name, values in self._items.items()}
         return self._towers.embed_candidate(features, training)
 
-    def _probability(self, item_row: tf.Tensor, batch_size: int, expected_alone: float = 0.0) -> tf.Tensor | None:
+    def _probability(
+        self, item_row: tf.Tensor, batch_size: tf.Tensor, expected_alone: float = 0.0
+    ) -> tf.Tensor | None:
         """The share of a query's candidates that are the item, in the mean over steps; None without correction.
 
         Args:
           item_row: [num_items] int32.
-          batch_size: of the global batch.
+          batch_size: candidates of the global batch, those of weight 0 apart; scalar float32.
           expected_alone: how many times each is expected among the candidates of its query alone.
         """
         if self._frequencies is None:

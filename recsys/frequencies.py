@@ -12,8 +12,16 @@ from recsys.distribution import gather_across_replicas
 class Frequencies(Protocol):
     """How often items stand in a global batch."""
 
-    def expected(self, item_row: tf.Tensor, batch_size: int) -> tf.Tensor:
-        """Returns how many times each item stands in a batch in the mean, [batch] float32 for [batch] int32 rows."""
+    def expected(self, item_row: tf.Tensor, batch_size: tf.Tensor) -> tf.Tensor:
+        """Returns how many times each item stands in a batch in the mean.
+
+        Args:
+          item_row: [batch] int32.
+          batch_size: rows of the global batch, those of weight 0 apart; scalar float32.
+
+        Returns:
+          [batch] float32.
+        """
 
     def observe(self, item_row: tf.Tensor, weight: tf.Tensor) -> None:
         """Takes this replica's part of a step's batch: [batch] int32 item rows, and [batch] float32 weights."""
@@ -27,7 +35,7 @@ class TrainShares(tf.Module):
         super().__init__()
         self._shares = tf.constant(train_counts / train_counts.sum(), tf.float32)
 
-    def expected(self, item_row: tf.Tensor, batch_size: int) -> tf.Tensor:
+    def expected(self, item_row: tf.Tensor, batch_size: tf.Tensor) -> tf.Tensor:
         """Returns how many times each item stands in a batch in the mean, [batch] float32."""
         return batch_size * tf.gather(self._shares, item_row)
 
@@ -62,7 +70,7 @@ class StreamingFrequencies(tf.Module):
         self._occurrences = _replicated(tf.zeros([num_items + 1]), "occurrences")
         self._gap = _replicated(tf.zeros([num_items + 1]), "gap")
 
-    def expected(self, item_row: tf.Tensor, batch_size: int) -> tf.Tensor:
+    def expected(self, item_row: tf.Tensor, batch_size: tf.Tensor) -> tf.Tensor:
         """Returns how many times each item stands in a batch in the mean, [batch] float32; 0 where it never did."""
         return tf.math.reciprocal_no_nan(tf.gather(self._gap, item_row))
 

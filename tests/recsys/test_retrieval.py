@@ -308,6 +308,39 @@ def sequence_model(dataset: Dataset, loss: LossConfig) -> RetrievalModel:
     return RetrievalModel(towers, loss, dataset.train_counts, dataset.item_features, "sequences", interactions)
 
 
+def position_queries(model: RetrievalModel, batch: Batch, places: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Each place's query is asked for on its own, as a history that ends there."""
+    row, position = places.T
+    ended = np.arange(batch["history"].shape[1]) <= position[:, None]
+    features = {"history": np.where(ended, batch["history"][row], 0), "user_id": batch["user_id"][row]}
+    return model.query_tower({name: features[name] for name in model.query_tower.input}).numpy().astype(np.float64)
+
+
+def test_padding_of_sequences_has_no_part_in_what_a_batch_is_expected_to_hold(
+    tiny_dataset: Dataset, sequences: list[Batch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """q of an item beside 40 drawn evenly: only positions of weight above 0 are candidates of the batch."""
+    config = InBatchLossConfig.model_validate({"temperature": 0.7, "negatives": {"uniform": 40}})
+    model, counts = sequence_model(tiny_dataset, config), tiny_dataset.train_counts
+    drawn = np.random.default_rng(0).integers(len(counts), size=40)
+    monkeypatch.setattr(model._candidates._samplers[0], "draw", lambda: tf.constant(drawn, tf.int32))
+    batch = {name: column[:6] for name, column in sequences[-1].items()}
+    places = np.argwhere(batch["weight"] > 0)
+    number = len(places)
+    assert 10 < number < 0.8 * batch["weight"].size
+    items = np.concatenate([batch["item_row"][tuple(places.T)], drawn])
+    features = {name: tiny_dataset.item_features[name][items] for name in model.candidate_tower.input}
+    candidates = model.candidate_tower(features).numpy().astype(np.float64)
+    log_q = np.log((number * counts[items] / counts.sum() + 40 / len(counts)) / (number + 40))
+    losses = []
+    for own, query in enumerate(position_queries(model, batch, places)):
+        logits = candidates @ query / 0.7 - log_q
+        kept = (items != items[own]) | (np.arange(len(items)) == own)
+        losses.append(np.log(np.exp(logits[kept]).sum()) - logits[own])
+    found = model.compute_loss({name: tf.constant(column) for name, column in batch.items()})
+    np.testing.assert_allclose(found, np.average(losses, weights=batch["weight"][tuple(places.T)]), rtol=1e-5)
+
+
 KNOWN_MASKED = InBatchLossConfig(temperature=0.7, mask="known_positives")
 
 
@@ -315,9 +348,7 @@ KNOWN_MASKED = InBatchLossConfig(temperature=0.7, mask="known_positives")
 def test_the_softmax_over_sequences_is_numpy_s(
     tiny_dataset: Dataset, sequences: list[Batch], config: LossConfig
 ) -> None:
-    """Each position's query is asked for on its own, as a history that ends there: against every item, or those of all
-    positions that the user did not take.
-    """
+    """Against every item, or those of all positions that the user did not take."""
     model = sequence_model(tiny_dataset, config)
     catalogue = {name: tiny_dataset.item_features[name] for name in model.candidate_tower.input}
     candidates = model.candidate_tower(catalogue).numpy().astype(np.float64)
@@ -325,11 +356,8 @@ def test_the_softmax_over_sequences_is_numpy_s(
     everywhere = np.argwhere(batch["weight"] > 0)
     in_batch, taken = batch["item_row"][tuple(everywhere.T)], taken_by(tiny_dataset)
     losses, weights = [], []
-    for row, position in everywhere:
-        history = np.where(np.arange(batch["history"].shape[1]) <= position, batch["history"][row], 0)
-        features = {"history": history[None], "user_id": batch["user_id"][row : row + 1]}
-        query = model.query_tower({name: features[name] for name in model.query_tower.input}).numpy()[0]
-        logits = candidates @ query.astype(np.float64) / 0.7
+    for (row, position), query in zip(everywhere, position_queries(model, batch, everywhere), strict=True):
+        logits = candidates @ query / 0.7
         rows, item = np.arange(len(logits)), batch["item_row"][row, position]
         if config is KNOWN_MASKED:
             logits -= np.log(np.maximum(tiny_dataset.train_counts, 1e-9) / tiny_dataset.train_counts.sum())
