@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from data_prep.config import FiltersConfig
+from data_prep.pipeline import prepare
+from data_prep.schema_files import load_data_config
 from recsys.config import ExperimentConfig, RuntimeConfig
-from recsys.dataset import Dataset
+from recsys.dataset import Dataset, open_dataset
 from recsys.errors import ConfigError, OutputExistsError
 from recsys.evaluation import TwoTowerScorer, evaluate
 from recsys.interactions import load_interactions
@@ -174,6 +178,27 @@ def test_what_needs_histories_says_so(
         f"prepare it again, or choose '{default}'"
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_item_that_a_user_took_twice_is_not_its_own_history(tiny_dataset: Dataset, tmp_path: Path) -> None:
+    """What has no repeats is learned; with them, nothing is begun."""
+    config = experiment(train__history="others")
+    train(config, RuntimeConfig(), tiny_dataset, tmp_path / "run")
+    source = "synthetic:users=20,items=30,interactions=1000"
+    with_repeats = load_data_config(None, source).model_copy(update={"filters": FiltersConfig()})
+    prepare(source, with_repeats, tmp_path / "dataset")
+    dataset = open_dataset(tmp_path / "dataset")
+    interactions = load_interactions(dataset)
+    rows = pd.DataFrame({"user": interactions.user_row, "item": interactions.item_row})
+    number = rows[interactions.split == 0].duplicated().sum()
+    assert number > 10
+    with pytest.raises(ConfigError) as error:
+        train(config, RuntimeConfig(), dataset, tmp_path / "repeats")
+    assert str(error.value) == (
+        "train.history = 'others' would show a repeated item its own target: expected each item of a user once in "
+        f"train, received {number} repeats; prepare the dataset with filters.duplicates = 'first', or choose 'before'"
+    )
+    assert not (tmp_path / "repeats").exists()
 
 
 @pytest.mark.slow
