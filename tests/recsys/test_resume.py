@@ -154,6 +154,31 @@ def test_what_was_begun_otherwise_is_not_gone_on_with(tiny_dataset: Dataset, tmp
         train(config, RuntimeConfig(), tiny_dataset, run, resume=True)
 
 
+@pytest.mark.parametrize("other", [False, True])
+def test_a_damaged_best_epoch_is_told(tiny_dataset: Dataset, tmp_path: Path, other: bool) -> None:
+    """Emptied, or the checkpoint of something else; the last epoch, from which the run goes on, is whole."""
+    values = {
+        "train": {"batch_size": 64, "epochs": 8, "patience": 1},
+        "optimizer": {"adagrad": {"learning_rate": 1.0}},
+    }
+    run = tmp_path / "run"
+    train(experiment(values), RuntimeConfig(), tiny_dataset, run)
+    (run / "model").rename(run / "gone")
+    best, last = sorted((run / "checkpoints").iterdir())
+    assert len(history(run)) == int(last.name[-4:])
+    if other:
+        tf.train.Checkpoint(step=tf.Variable(1)).write(str(best / "state"))
+    else:
+        (best / "state.index").write_bytes(b"")
+    with pytest.raises(RunError) as error:
+        train(experiment(values), RuntimeConfig(), tiny_dataset, run, resume=True)
+    message = str(error.value)
+    assert message.startswith(f"{best} is damaged (")
+    assert message.endswith("); remove the run and train again")
+    assert "\n" not in message
+    assert not (run / "model").exists()
+
+
 def test_a_loss_that_is_no_number_ends_training_where_it_arises(tiny_dataset: Dataset, tmp_path: Path) -> None:
     values = {
         "model": {"normalize": False},
