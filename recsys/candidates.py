@@ -88,7 +88,7 @@ class BatchCandidates(tf.Module):
             queries,
             self._towers.embed_candidate(inputs, training),
             sample_weight=weight,
-            candidate_sampling_probability=self._probability(item_row, batch_size),
+            candidate_sampling_probability=self._probability(item_row, batch_size, in_batch=True),
             candidate_ids=item_row if self._mask != "nothing" else None,
             negatives=self._negatives(batch_size, training) if self._samplers else None,
             known_positives=known_positives,
@@ -113,7 +113,7 @@ class BatchCandidates(tf.Module):
         return self._towers.embed_candidate(features, training)
 
     def _probability(
-        self, item_row: tf.Tensor, batch_size: tf.Tensor, expected_alone: float = 0.0
+        self, item_row: tf.Tensor, batch_size: tf.Tensor, expected_alone: float = 0.0, in_batch: bool = False
     ) -> tf.Tensor | None:
         """The share of a query's candidates that are the item, in the mean over steps; None without correction.
 
@@ -121,10 +121,14 @@ class BatchCandidates(tf.Module):
           item_row: [num_items] int32.
           batch_size: candidates of the global batch, those of weight 0 apart; scalar float32.
           expected_alone: how many times each is expected among the candidates of its query alone.
+          in_batch: whether the items stand in the batch, where each can be, even one that no training step holds.
         """
         if self._frequencies is None:
             return None
-        expected = self._frequencies.expected(item_row, batch_size) + expected_alone
+        expected = self._frequencies.expected(item_row, batch_size)
+        if in_batch:
+            expected = tf.maximum(expected, self._frequencies.least(batch_size))
+        expected += expected_alone
         expected += sum(sampler.expected(item_row) for sampler in self._samplers)
         return expected / (batch_size + self._num_drawn)
 

@@ -95,3 +95,12 @@ def test_two_replicas_share_one_estimate() -> None:
 def test_train_shares_are_the_probabilities_of_a_position() -> None:
     counts = np.array([6, 0, 3, 1])
     np.testing.assert_allclose(TrainShares(counts).expected(tf.constant([2, 0, 1]), tf.constant(20.0)), [6, 12, 0])
+
+
+def test_what_comes_to_a_batch_for_the_first_time_is_expected_least() -> None:
+    """Of 10 train rows it is one; in a stream it comes in the step after 40, which is its gap."""
+    assert float(TrainShares(np.array([6, 0, 3, 1])).least(tf.constant(20.0))) == pytest.approx(2)
+    estimate = StreamingFrequencies(30, 0.05)
+    assert float(estimate.least(tf.constant(16.0))) == 1
+    observed(estimate, random_batches(40, 16, 30))
+    assert float(estimate.least(tf.constant(16.0))) == pytest.approx(1 / 41)

@@ -280,6 +280,35 @@ def test_a_streaming_estimate_corrects_from_the_first_batch_on(tiny_dataset: Dat
         assert loss == pytest.approx(np.mean(numpy_losses(model, batch, tiny_dataset, config, q)), rel=1e-5)
 
 
+def test_an_item_without_a_train_interaction_is_corrected_as_one_that_has_one(
+    tiny_dataset: Dataset, batches: list[Batch]
+) -> None:
+    batch, counts = batches[0], tiny_dataset.train_counts.copy()
+    counts[batch["item_row"][:3]] = 0
+    tf.keras.utils.set_random_seed(1)
+    model = RetrievalModel(build_towers(tiny_dataset.schema, MODEL), InBatchLossConfig(), counts)
+    q = np.where(counts == 0, 1, counts)[batch["item_row"]] / counts.sum()
+    expected = np.mean(numpy_losses(model, batch, tiny_dataset, InBatchLossConfig(), q))
+    assert float(model.compute_loss({n: tf.constant(v) for n, v in batch.items()})) == pytest.approx(expected, rel=1e-5)
+
+
+def test_an_item_that_no_step_held_is_corrected_as_one_of_the_next_step(
+    tiny_dataset: Dataset, batches: list[Batch]
+) -> None:
+    """Before the first step all are equal; after it, an item of another batch is expected in every second one."""
+    config = InBatchLossConfig(log_q="streaming", mask="nothing")
+    model = fresh_model(tiny_dataset, 0.1, log_q="streaming", mask="nothing")
+    first, second = ({name: tf.constant(column) for name, column in batch.items()} for batch in batches[:2])
+    expected = np.mean(numpy_losses(model, batches[0], tiny_dataset, config, np.full(BATCH, 0.5)))
+    assert float(model.compute_loss(first)) == pytest.approx(expected, rel=1e-5)
+    model.compute_loss(first, training=True)
+    seen = np.bincount(batches[0]["item_row"], minlength=len(tiny_dataset.train_counts))[batches[1]["item_row"]]
+    assert (seen == 0).sum() > 3
+    q = np.where(seen == 0, 1 / 2, seen) / BATCH
+    expected = np.mean(numpy_losses(model, batches[1], tiny_dataset, config, q))
+    assert float(model.compute_loss(second)) == pytest.approx(expected, rel=1e-5)
+
+
 SEQUENCE_MODEL = ModelConfig.model_validate(
     {
         "embedding_dim": 8,
