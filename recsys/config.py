@@ -12,6 +12,13 @@ from recsys.schema import Frozen
 MAX_K = 1000
 
 
+def _refuse_idle(config: Frozen, option: str, needs: str) -> None:
+    """Refuses an option that was chosen where nothing reads it; a file that spells out its default may stay."""
+    value = getattr(config, option)
+    if value != type(config).model_fields[option].default:
+        raise ValueError(f"{option} = {value} changes nothing: expected {needs} beside it; add that, or remove it")
+
+
 class MeanEncoder(Frozen):
     """The mean of the items' embeddings."""
 
@@ -96,6 +103,12 @@ class TowerConfig(Frozen):
     hidden_units: tuple[Annotated[int, Field(ge=1)], ...] = ()
     dropout: float = Field(default=0.0, ge=0, lt=1)
 
+    @model_validator(mode="after")
+    def _no_option_is_idle(self) -> "TowerConfig":
+        if not self.use_id:
+            _refuse_idle(self, "id_dropout", "use_id = true")
+        return self
+
 
 class ModelConfig(Frozen):
     """Both towers.
@@ -145,6 +158,14 @@ class NegativesConfig(Frozen):
     hard: int = Field(default=0, ge=0)
     hard_depth: int = Field(default=100, ge=1)
 
+    @model_validator(mode="after")
+    def _no_option_is_idle(self) -> "NegativesConfig":
+        if not self.popular:
+            _refuse_idle(self, "popularity_power", "popular above 0")
+        if not self.hard:
+            _refuse_idle(self, "hard_depth", "hard above 0")
+        return self
+
 
 class InBatchLossConfig(Frozen):
     """Softmax over the global batch's candidates, and others that are drawn from the catalogue.
@@ -171,6 +192,12 @@ class InBatchLossConfig(Frozen):
     mask: Literal["nothing", "accidental_hits", "known_positives"] = "accidental_hits"
     negatives: NegativesConfig = NegativesConfig()
     num_hardest: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _no_option_is_idle(self) -> "InBatchLossConfig":
+        if self.log_q != "streaming":
+            _refuse_idle(self, "streaming_rate", "log_q = 'streaming'")
+        return self
 
 
 class FullLossConfig(Frozen):
