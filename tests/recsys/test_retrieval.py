@@ -280,6 +280,38 @@ def test_a_streaming_estimate_corrects_from_the_first_batch_on(tiny_dataset: Dat
         assert loss == pytest.approx(np.mean(numpy_losses(model, batch, tiny_dataset, config, q)), rel=1e-5)
 
 
+def test_at_a_streaming_rate_of_one_only_the_last_gap_counts(tiny_dataset: Dataset, batches: list[Batch]) -> None:
+    """An item that stands c times in the second batch had a gap of 1 / c steps if it was in the first one, or 2 / c."""
+    options = {"log_q": "streaming", "streaming_rate": 1.0, "mask": "nothing"}
+    model = fresh_model(tiny_dataset, 0.1, **options)
+    found = [
+        float(model.compute_loss({name: tf.constant(column) for name, column in batch.items()}, training=True))
+        for batch in batches[:2]
+    ]
+    first, second = (np.bincount(batch["item_row"], minlength=len(tiny_dataset.train_counts)) for batch in batches[:2])
+    q = (second / np.where(first > 0, 1, 2))[batches[1]["item_row"]] / BATCH
+    expected = np.mean(numpy_losses(model, batches[1], tiny_dataset, InBatchLossConfig(**options), q))
+    assert found[1] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_temperature_is_learned_against_the_whole_catalogue(tiny_dataset: Dataset, batches: list[Batch]) -> None:
+    """An epoch of one step tells the temperature before it; with none to learn, none is told."""
+    batch = tf.data.Dataset.from_tensors({name: tf.constant(column) for name, column in batches[0].items()})
+    histories = []
+    for learned in (True, False):
+        tf.keras.utils.set_random_seed(1)
+        config = FullLossConfig(temperature=0.7, learn_temperature=learned)
+        towers, items = build_towers(tiny_dataset.schema, MODEL), tiny_dataset.item_features
+        model = RetrievalModel(towers, config, tiny_dataset.train_counts, items)
+        assert len(model.loss_state) == learned
+        model.compile(optimizer=tf.keras.optimizers.Adagrad(0.1))
+        histories.append(model.fit(batch, epochs=2, verbose=0).history)
+    assert set(histories[1]) == {"loss"}
+    first, second = histories[0]["temperature"]
+    assert first == pytest.approx(0.7)
+    assert abs(second - first) > 0.01
+
+
 def test_an_item_without_a_train_interaction_is_corrected_as_one_that_has_one(
     tiny_dataset: Dataset, batches: list[Batch]
 ) -> None:
