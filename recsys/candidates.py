@@ -34,7 +34,17 @@ class Candidates(Protocol):
     hard_items: HardItems | None
 
     def loss(self, queries: tf.Tensor, inputs: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
-        """Returns this replica's share of the loss, for `columns` with a row per query."""
+        """Returns this replica's share of the loss.
+
+        Args:
+          queries: [batch, embedding_dim] float32.
+          inputs: the `columns`, with a row per query: `item_row`, `user_row` [batch] int32, `weight` [batch] float32,
+            and features of the items, [batch] or [batch, max_length] int32, or float32 where dense.
+          training: whether dropout applies, and the loss learns from the batch.
+
+        Returns:
+          Scalar float32. Its sum over replicas is the weighted mean over the global batch.
+        """
 
 
 class BatchCandidates(tf.Module):
@@ -51,7 +61,7 @@ class BatchCandidates(tf.Module):
         """Takes what `recsys.retrieval.RetrievalModel` does.
 
         Raises:
-          ValueError: the loss asks for what users took, and it is not given.
+          ValueError: the loss asks for what users took, or draws items, and they are not given.
         """
         super().__init__()
         self.task = InBatchSoftmax(config.temperature, _loss_metrics(), config.learn_temperature, config.num_hardest)
@@ -62,8 +72,7 @@ class BatchCandidates(tf.Module):
         self.hard_items = _hard_items(config.negatives, interactions)
         self._num_drawn = sum(sampler.number for sampler in self._samplers) + config.negatives.hard
         self._towers = towers
-        drawn_features = towers.candidate_inputs if self._num_drawn else []
-        self._items = {name: tf.constant(items[name]) for name in drawn_features}
+        self._items = _catalogue(items, towers.candidate_inputs if self._num_drawn else [])
         self.columns = ["item_row", "weight", *towers.candidate_inputs]
         if self._known_positives is not None or self.hard_items is not None:
             self.columns.append("user_row")
@@ -72,7 +81,7 @@ class BatchCandidates(tf.Module):
             self.state += self._frequencies.variables
 
     def loss(self, queries: tf.Tensor, inputs: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
-        """Returns this replica's share of the loss."""
+        """Returns this replica's share of the loss, as `Candidates` says."""
         item_row = inputs["item_row"]
         weight = inputs["weight"]
         batch_size = sum_across_replicas(tf.math.count_nonzero(weight, dtype=tf.float32))
@@ -137,19 +146,30 @@ class CatalogueCandidates(tf.Module):
     """All candidates that there are, embedded anew in each step; a batch holds their rows only."""
 
     def __init__(self, towers: Towers, config: FullLossConfig, items: Features) -> None:
-        """Takes what `recsys.retrieval.RetrievalModel` does."""
+        """Takes what `recsys.retrieval.RetrievalModel` does.
+
+        Raises:
+          ValueError: items are not given.
+        """
         super().__init__()
         self.task = FullSoftmax(config.temperature, _loss_metrics(), config.learn_temperature)
         self.columns = ["item_row", "weight"]
         self.state = list(self.task.trainable_weights)
         self.hard_items: HardItems | None = None
         self._towers = towers
-        self._items = {name: tf.constant(items[name]) for name in towers.candidate_inputs}
+        self._items = _catalogue(items, towers.candidate_inputs)
 
     def loss(self, queries: tf.Tensor, inputs: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
-        """Returns this replica's share of the loss."""
+        """Returns this replica's share of the loss, as `Candidates` says."""
         catalogue = self._towers.embed_candidate(self._items, training)
         return self.task(queries, catalogue, item_row=inputs["item_row"], sample_weight=inputs["weight"])
+
+
+def _catalogue(items: Features, names: list[str]) -> dict[str, tf.Tensor]:
+    """The named features of all items, [num_items] or [num_items, max_length] each."""
+    if missing := ", ".join(sorted(set(names) - set(items))):
+        raise ValueError(f"the loss embeds items: expected {missing} of the catalogue, received none; pass items")
+    return {name: tf.constant(items[name]) for name in names}
 
 
 def _loss_metrics() -> list[tf.keras.metrics.Metric]:

@@ -43,7 +43,7 @@ class Temperature(tf.keras.layers.Layer):
             self._mean = tf.keras.metrics.Mean(name="temperature")
 
     def call(self, queries: tf.Tensor) -> tf.Tensor:
-        """Returns the queries, divided."""
+        """Returns [batch, embedding_dim] float32, the queries of that shape, divided."""
         if self._logarithm is None:
             return queries / self._initial
         temperature = tf.exp(self._logarithm)

@@ -123,6 +123,14 @@ def test_drawn_items_are_negatives_with_their_own_probability(
     assert float(model.compute_loss({n: tf.constant(v) for n, v in batch.items()})) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("config", [FullLossConfig(), InBatchLossConfig.model_validate({"negatives": {"uniform": 3}})])
+def test_a_loss_that_embeds_items_needs_them(tiny_dataset: Dataset, config: LossConfig) -> None:
+    with pytest.raises(ValueError, match="items") as error:
+        RetrievalModel(build_towers(tiny_dataset.schema, MODEL), config, tiny_dataset.train_counts)
+    names = "category, genres, item_id, title_words"
+    assert str(error.value) == f"the loss embeds items: expected {names} of the catalogue, received none; pass items"
+
+
 HARD = InBatchLossConfig.model_validate({"negatives": {"hard": 3, "hard_depth": 30}})
 
 
