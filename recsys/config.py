@@ -400,7 +400,7 @@ class RuntimeConfig(Frozen):
         what towers give, the loss and its softmax stay float32. An exported model computes in float32.
       xla: compile the training step by XLA, with static shapes only.
       profile_batches: the first and the last batch, counted from 1 in the first epoch, of which TensorBoard's profiler
-        gets to see what host and devices do; none when None.
+        gets to see what host and devices do; none when None, and none of a run that goes on after that epoch.
     """
 
     strategy: Literal["one_device", "mirrored"] = "one_device"

@@ -70,19 +70,19 @@ def train(
         model.compile(optimizer=optimizer, jit_compile=runtime.xla)
     logs = out / "logs"
     checkpoints = Checkpoints(out, model, optimizer, config.train)
+    if resume:
+        checkpoints.restore_last()
+        feed = _feed(strategy, dataset, config.train, towers, model.features, checkpoints.num_epochs)
     callbacks = [
         RequireFiniteLoss(),
         ValidationMetric(towers, dataset, interactions, config),
         TrainingProgress(config.train.epochs),
-        scalars_and_profile(logs, runtime, feed.steps_per_epoch),
+        scalars_and_profile(logs, runtime, feed.steps_per_epoch, checkpoints.num_epochs),
         checkpoints,
     ]
     if model.hard_items is not None:
         callbacks.append(RefreshHardItems(model.hard_items, towers, dataset, interactions))
-    if resume:
-        checkpoints.restore_last()
-        feed = _feed(strategy, dataset, config.train, towers, model.features, checkpoints.num_epochs)
-    else:
+    if not resume:
         # Whatever can be refused has been by now: a run directory means that training began.
         start_run(out, config, runtime, dataset, device_names(strategy))
     write_hyperparameters(logs, config, dataset)
