@@ -147,7 +147,8 @@ class NegativesConfig(Frozen):
       popular: so many, each item in proportion to its train interactions to the power of `popularity_power`.
       popularity_power: 1 draws as batches do, less more evenly.
       hard: so many for each query alone, out of its user's `hard_depth` hardest (Xiong et al., "Approximate nearest
-        neighbor negative contrastive learning for dense text retrieval", ICLR 2021).
+        neighbor negative contrastive learning for dense text retrieval", ICLR 2021). What stands in the batch as well
+        counts there, too: between once and twice in the mean, where other items count once.
       hard_depth: so many items of highest score that a user did not take in train are held for each, 4 bytes apiece,
         and found anew as each epoch begins.
     """
