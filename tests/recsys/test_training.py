@@ -221,3 +221,28 @@ def test_a_fresh_process_trains_on_two_logical_cpus(tiny_dataset: Dataset, tmp_p
     assert re.search(r"^epoch 1/1  loss \d+\.\d{4}  val_ndcg@20 0\.\d{4}  \d+\.\d s$", outcome.stderr, re.MULTILINE)
     assert len(history(tmp_path / "run")) == 1
     assert open_run(tmp_path / "run").config.model.embedding_dim == 8
+
+
+@pytest.mark.slow
+def test_memory_is_linear_in_the_batch(tmp_path: Path) -> None:
+    """Two steps of 65,536 interactions, in a process of its own: their matrix of logits alone would take 16 GiB."""
+    source = "synthetic:users=10000,items=20000,interactions=120000"
+    prepare(source, load_data_config(None, source), tmp_path / "dataset")
+    assert 65_536 < open_dataset(tmp_path / "dataset").manifest.num_rows("train") <= 2 * 65_536
+    program = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "from recsys.config import ExperimentConfig, RuntimeConfig\n"
+        "from recsys.dataset import open_dataset\n"
+        "from recsys.training import train\n"
+        "options = {'batch_size': 65_536, 'epochs': 1, 'max_validation_queries': 100}\n"
+        "config = ExperimentConfig.model_validate({'train': options})\n"
+        "train(config, RuntimeConfig(), open_dataset(Path(sys.argv[1])), Path(sys.argv[2]))\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "dataset"), str(tmp_path / "run")]
+    outcome = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert outcome.returncode == 0, outcome.stderr.splitlines()[-1]
+    peak_gib = int(outcome.stdout) / 2**20
+    print(f"batch 65,536: peak memory {peak_gib:.2f} GiB")
+    assert peak_gib < 4
