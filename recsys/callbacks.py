@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from recsys.config import ExperimentConfig
 from recsys.dataset import Dataset
-from recsys.errors import ConfigError, TrainingError
+from recsys.errors import ConfigError, RequestError, TrainingError
 from recsys.evaluation import TwoTowerScorer, evaluate, rank, require_rankable
 from recsys.interactions import Interactions
 from recsys.metrics import split_name
@@ -29,9 +29,18 @@ class ValidationMetric(tf.keras.callbacks.Callback):
         self._scorer = TwoTowerScorer(towers, dataset)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Ranks the catalogue for the validation queries."""
+        """Ranks the catalogue for the validation queries.
+
+        Raises:
+          TrainingError: a score is NaN, as after a last step whose gradient was no finite number.
+        """
         self._scorer.refresh()
-        outcome = evaluate(self._scorer, self._queries, [self._metric])
+        try:
+            outcome = evaluate(self._scorer, self._queries, [self._metric])
+        except RequestError as error:
+            # Whatever else can be refused was so when the queries were drawn.
+            steps = self.params["steps"]
+            raise _not_finite("a validation score is nan after", steps, epoch, steps) from error
         if logs is not None:
             logs[f"val_{self._metric}"] = outcome.mean(self._metric)
 
@@ -71,7 +80,7 @@ class RequireFiniteLoss(tf.keras.callbacks.Callback):
     any two steps, for the host to have seen the first. Nothing is saved before an epoch's end.
 
     Raises:
-      TrainingError: naming the epoch and the batch in it, which the seed gives again.
+      TrainingError: naming the epoch, the batch in it, which the seed gives again, and the step of the whole training.
     """
 
     def __init__(self) -> None:
@@ -102,9 +111,14 @@ class RequireFiniteLoss(tf.keras.callbacks.Callback):
         wrong = np.flatnonzero(~np.isfinite(losses))
         if len(wrong):
             loss, batch = losses[wrong[0]], self._num_seen + wrong[0] + 1
-            raise TrainingError(
-                f"the loss is {loss} at batch {batch} of epoch {self._epoch + 1}: expected a finite number; lower "
-                "the learning rate, or look for extreme values in numeric features"
-            )
+            raise _not_finite(f"the loss is {loss} at", batch, self._epoch, self.params["steps"])
         self._num_seen += len(losses)
         self._unseen = []
+
+
+def _not_finite(what: str, batch: int, epoch: int, steps_per_epoch: int) -> TrainingError:
+    """The error for a batch, counted from 1, of an epoch, counted from 0."""
+    return TrainingError(
+        f"{what} batch {batch} of epoch {epoch + 1} (step {epoch * steps_per_epoch + batch}): expected a finite "
+        "number; lower the learning rate, or look for extreme values in numeric features"
+    )

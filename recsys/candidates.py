@@ -9,7 +9,7 @@ import tensorflow_recommenders as tfrs
 
 from recsys.config import FullLossConfig, InBatchLossConfig, NegativesConfig
 from recsys.dataset import Features
-from recsys.distribution import num_replicas
+from recsys.distribution import sum_across_replicas
 from recsys.frequencies import Frequencies, StreamingFrequencies, TrainShares
 from recsys.interactions import Interactions
 from recsys.known_positives import KnownPositives
@@ -34,7 +34,17 @@ class Candidates(Protocol):
     hard_items: HardItems | None
 
     def loss(self, queries: tf.Tensor, inputs: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
-        """Returns this replica's share of the loss, for `columns` with a row per query."""
+        """Returns this replica's share of the loss.
+
+        Args:
+          queries: [batch, embedding_dim] float32.
+          inputs: the `columns`, with a row per query: `item_row`, `user_row` [batch] int32, `weight` [batch] float32,
+            and features of the items, [batch] or [batch, max_length] int32, or float32 where dense.
+          training: whether dropout applies, and the loss learns from the batch.
+
+        Returns:
+          Scalar float32. Its sum over replicas is the weighted mean over the global batch.
+        """
 
 
 class BatchCandidates(tf.Module):
@@ -51,7 +61,7 @@ class BatchCandidates(tf.Module):
         """Takes what `recsys.retrieval.RetrievalModel` does.
 
         Raises:
-          ValueError: the loss asks for what users took, and it is not given.
+          ValueError: the loss asks for what users took, or draws items, and they are not given.
         """
         super().__init__()
         self.task = InBatchSoftmax(config.temperature, _loss_metrics(), config.learn_temperature, config.num_hardest)
@@ -62,8 +72,7 @@ class BatchCandidates(tf.Module):
         self.hard_items = _hard_items(config.negatives, interactions)
         self._num_drawn = sum(sampler.number for sampler in self._samplers) + config.negatives.hard
         self._towers = towers
-        drawn_features = towers.candidate_inputs if self._num_drawn else []
-        self._items = {name: tf.constant(items[name]) for name in drawn_features}
+        self._items = _catalogue(items, towers.candidate_inputs if self._num_drawn else [])
         self.columns = ["item_row", "weight", *towers.candidate_inputs]
         if self._known_positives is not None or self.hard_items is not None:
             self.columns.append("user_row")
@@ -72,10 +81,10 @@ class BatchCandidates(tf.Module):
             self.state += self._frequencies.variables
 
     def loss(self, queries: tf.Tensor, inputs: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
-        """Returns this replica's share of the loss."""
+        """Returns this replica's share of the loss, as `Candidates` says."""
         item_row = inputs["item_row"]
         weight = inputs["weight"]
-        batch_size = weight.shape[0] * num_replicas()
+        batch_size = sum_across_replicas(tf.math.count_nonzero(weight, dtype=tf.float32))
         if training and self._frequencies is not None:
             self._frequencies.observe(item_row, weight)
         known_positives = None
@@ -88,18 +97,20 @@ class BatchCandidates(tf.Module):
             queries,
             self._towers.embed_candidate(inputs, training),
             sample_weight=weight,
-            candidate_sampling_probability=self._probability(item_row, batch_size),
+            candidate_sampling_probability=self._probability(item_row, batch_size, in_batch=True),
             candidate_ids=item_row if self._mask != "nothing" else None,
             negatives=self._negatives(batch_size, training) if self._samplers else None,
             known_positives=known_positives,
             own_negatives=own_negatives,
         )
 
-    def _negatives(self, batch_size: int, training: bool) -> Negatives:
+    def _negatives(self, batch_size: tf.Tensor, training: bool) -> Negatives:
         drawn = tf.concat([sampler.draw() for sampler in self._samplers], axis=0)
         return Negatives(self._embed(drawn, training), self._probability(drawn, batch_size), drawn)
 
-    def _own_negatives(self, hard_items: HardItems, user_row: tf.Tensor, batch_size: int, training: bool) -> Negatives:
+    def _own_negatives(
+        self, hard_items: HardItems, user_row: tf.Tensor, batch_size: tf.Tensor, training: bool
+    ) -> Negatives:
         drawn = hard_items.draw(user_row)
         items = tf.maximum(tf.reshape(drawn, [-1]), 0)
         embedded = tf.reshape(self._embed(items, training), [*drawn.shape, -1])
@@ -110,17 +121,23 @@ class BatchCandidates(tf.Module):
         features = {name: tf.gather(values, item_row) for name, values in self._items.items()}
         return self._towers.embed_candidate(features, training)
 
-    def _probability(self, item_row: tf.Tensor, batch_size: int, expected_alone: float = 0.0) -> tf.Tensor | None:
+    def _probability(
+        self, item_row: tf.Tensor, batch_size: tf.Tensor, expected_alone: float = 0.0, in_batch: bool = False
+    ) -> tf.Tensor | None:
         """The share of a query's candidates that are the item, in the mean over steps; None without correction.
 
         Args:
           item_row: [num_items] int32.
-          batch_size: of the global batch.
+          batch_size: candidates of the global batch, those of weight 0 apart; scalar float32.
           expected_alone: how many times each is expected among the candidates of its query alone.
+          in_batch: whether the items stand in the batch, where each can be, even one that no training step holds.
         """
         if self._frequencies is None:
             return None
-        expected = self._frequencies.expected(item_row, batch_size) + expected_alone
+        expected = self._frequencies.expected(item_row, batch_size)
+        if in_batch:
+            expected = tf.maximum(expected, self._frequencies.least(batch_size))
+        expected += expected_alone
         expected += sum(sampler.expected(item_row) for sampler in self._samplers)
         return expected / (batch_size + self._num_drawn)
 
@@ -129,19 +146,30 @@ class CatalogueCandidates(tf.Module):
     """All candidates that there are, embedded anew in each step; a batch holds their rows only."""
 
     def __init__(self, towers: Towers, config: FullLossConfig, items: Features) -> None:
-        """Takes what `recsys.retrieval.RetrievalModel` does."""
+        """Takes what `recsys.retrieval.RetrievalModel` does.
+
+        Raises:
+          ValueError: items are not given.
+        """
         super().__init__()
         self.task = FullSoftmax(config.temperature, _loss_metrics(), config.learn_temperature)
         self.columns = ["item_row", "weight"]
         self.state = list(self.task.trainable_weights)
         self.hard_items: HardItems | None = None
         self._towers = towers
-        self._items = {name: tf.constant(items[name]) for name in towers.candidate_inputs}
+        self._items = _catalogue(items, towers.candidate_inputs)
 
     def loss(self, queries: tf.Tensor, inputs: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
-        """Returns this replica's share of the loss."""
+        """Returns this replica's share of the loss, as `Candidates` says."""
         catalogue = self._towers.embed_candidate(self._items, training)
         return self.task(queries, catalogue, item_row=inputs["item_row"], sample_weight=inputs["weight"])
+
+
+def _catalogue(items: Features, names: list[str]) -> dict[str, tf.Tensor]:
+    """The named features of all items, [num_items] or [num_items, max_length] each."""
+    if missing := ", ".join(sorted(set(names) - set(items))):
+        raise ValueError(f"the loss embeds items: expected {missing} of the catalogue, received none; pass items")
+    return {name: tf.constant(items[name]) for name in names}
 
 
 def _loss_metrics() -> list[tf.keras.metrics.Metric]:

@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import tensorflow as tf
@@ -80,17 +82,20 @@ class Checkpoints(tf.keras.callbacks.Callback):
         saved = self._saved()
         if not saved:
             return
-        try:
+        with _refuse_damaged(saved[-1]):
             self._rows = json.loads((saved[-1] / _HISTORY).read_text(encoding="utf-8"))
             self._everything.read(str(saved[-1] / _STATE)).assert_consumed()
-        except (AssertionError, IndexError, ValueError, OSError, tf.errors.OpError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise RunError(f"{saved[-1]} is damaged ({reason}); remove the run and train again") from error
         self._write_history()
 
     def restore_best(self) -> None:
-        """Gives the towers the weights of the best epoch."""
-        self._towers.read(str(self._path(self.best_epoch) / _STATE)).expect_partial()
+        """Gives the towers the weights of the best epoch.
+
+        Raises:
+          RunError: its checkpoint is damaged.
+        """
+        best = self._path(self.best_epoch)
+        with _refuse_damaged(best):
+            self._towers.read(str(best / _STATE)).expect_partial().assert_existing_objects_matched()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Saves the epoch, removes what is neither last nor best, and stops training when it is over."""
@@ -115,3 +120,13 @@ class Checkpoints(tf.keras.callbacks.Callback):
             writer = csv.DictWriter(file, fieldnames=list(self._rows[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(self._rows)
+
+
+@contextmanager
+def _refuse_damaged(checkpoint: Path) -> Iterator[None]:
+    """Makes a `RunError` of what reading a damaged checkpoint raises."""
+    try:
+        yield
+    except (AssertionError, IndexError, ValueError, OSError, tf.errors.OpError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise RunError(f"{checkpoint} is damaged ({reason}); remove the run and train again") from error

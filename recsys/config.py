@@ -12,6 +12,13 @@ from recsys.schema import Frozen
 MAX_K = 1000
 
 
+def _refuse_idle(config: Frozen, option: str, needs: str) -> None:
+    """Refuses an option that was chosen where nothing reads it; a file that spells out its default may stay."""
+    value = getattr(config, option)
+    if value != type(config).model_fields[option].default:
+        raise ValueError(f"{option} = {value} changes nothing: expected {needs} beside it; add that, or remove it")
+
+
 class MeanEncoder(Frozen):
     """The mean of the items' embeddings."""
 
@@ -96,6 +103,12 @@ class TowerConfig(Frozen):
     hidden_units: tuple[Annotated[int, Field(ge=1)], ...] = ()
     dropout: float = Field(default=0.0, ge=0, lt=1)
 
+    @model_validator(mode="after")
+    def _no_option_is_idle(self) -> "TowerConfig":
+        if not self.use_id:
+            _refuse_idle(self, "id_dropout", "use_id = true")
+        return self
+
 
 class ModelConfig(Frozen):
     """Both towers.
@@ -134,7 +147,8 @@ class NegativesConfig(Frozen):
       popular: so many, each item in proportion to its train interactions to the power of `popularity_power`.
       popularity_power: 1 draws as batches do, less more evenly.
       hard: so many for each query alone, out of its user's `hard_depth` hardest (Xiong et al., "Approximate nearest
-        neighbor negative contrastive learning for dense text retrieval", ICLR 2021).
+        neighbor negative contrastive learning for dense text retrieval", ICLR 2021). What stands in the batch as well
+        counts there, too: between once and twice in the mean, where other items count once.
       hard_depth: so many items of highest score that a user did not take in train are held for each, 4 bytes apiece,
         and found anew as each epoch begins.
     """
@@ -144,6 +158,14 @@ class NegativesConfig(Frozen):
     popularity_power: float = Field(default=0.75, gt=0)
     hard: int = Field(default=0, ge=0)
     hard_depth: int = Field(default=100, ge=1)
+
+    @model_validator(mode="after")
+    def _no_option_is_idle(self) -> "NegativesConfig":
+        if not self.popular:
+            _refuse_idle(self, "popularity_power", "popular above 0")
+        if not self.hard:
+            _refuse_idle(self, "hard_depth", "hard above 0")
+        return self
 
 
 class InBatchLossConfig(Frozen):
@@ -171,6 +193,12 @@ class InBatchLossConfig(Frozen):
     mask: Literal["nothing", "accidental_hits", "known_positives"] = "accidental_hits"
     negatives: NegativesConfig = NegativesConfig()
     num_hardest: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _no_option_is_idle(self) -> "InBatchLossConfig":
+        if self.log_q != "streaming":
+            _refuse_idle(self, "streaming_rate", "log_q = 'streaming'")
+        return self
 
 
 class FullLossConfig(Frozen):
@@ -373,7 +401,7 @@ class RuntimeConfig(Frozen):
         what towers give, the loss and its softmax stay float32. An exported model computes in float32.
       xla: compile the training step by XLA, with static shapes only.
       profile_batches: the first and the last batch, counted from 1 in the first epoch, of which TensorBoard's profiler
-        gets to see what host and devices do; none when None.
+        gets to see what host and devices do; none when None, and none of a run that goes on after that epoch.
     """
 
     strategy: Literal["one_device", "mirrored"] = "one_device"

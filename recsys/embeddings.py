@@ -196,7 +196,7 @@ class IdDropout(tf.keras.__internal__.layers.BaseRandomLayer):
         self._rate = rate
 
     def call(self, ids: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        """Returns ids of the same shape; unchanged outside of training."""
+        """Returns ids of the same shape for [...] int32 ids; unchanged outside of training."""
         if not training or self._rate == 0:
             return ids
         draw, shape = self._random_generator.random_uniform, tf.shape(ids)

@@ -26,7 +26,7 @@ class RunError(RecsysError):
 
 
 class TrainingError(RecsysError):
-    """Training went astray: the loss is no finite number."""
+    """Training went astray: the loss, or a score, is no finite number."""
 
 
 class BundleError(RecsysError):

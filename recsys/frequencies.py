@@ -12,8 +12,26 @@ from recsys.distribution import gather_across_replicas
 class Frequencies(Protocol):
     """How often items stand in a global batch."""
 
-    def expected(self, item_row: tf.Tensor, batch_size: int) -> tf.Tensor:
-        """Returns how many times each item stands in a batch in the mean, [batch] float32 for [batch] int32 rows."""
+    def expected(self, item_row: tf.Tensor, batch_size: tf.Tensor) -> tf.Tensor:
+        """Returns how many times each item stands in a batch in the mean.
+
+        Args:
+          item_row: [batch] int32.
+          batch_size: rows of the global batch, those of weight 0 apart; scalar float32.
+
+        Returns:
+          [batch] float32; 0 where it never did.
+        """
+
+    def least(self, batch_size: tf.Tensor) -> tf.Tensor:
+        """Returns how many times an item is expected that stands in a batch though it never did before.
+
+        Args:
+          batch_size: as for `expected`.
+
+        Returns:
+          Scalar float32, above 0 and not above `expected` of any item that did.
+        """
 
     def observe(self, item_row: tf.Tensor, weight: tf.Tensor) -> None:
         """Takes this replica's part of a step's batch: [batch] int32 item rows, and [batch] float32 weights."""
@@ -23,13 +41,18 @@ class TrainShares(tf.Module):
     """An item is at a batch's position with the probability of its share of train rows."""
 
     def __init__(self, train_counts: npt.NDArray[np.int64]) -> None:
-        """Takes each item's train interactions, [num_items]."""
+        """Takes each item's train interactions, [num_items] int64."""
         super().__init__()
         self._shares = tf.constant(train_counts / train_counts.sum(), tf.float32)
+        self._least_share = 1 / float(train_counts.sum())
 
-    def expected(self, item_row: tf.Tensor, batch_size: int) -> tf.Tensor:
-        """Returns how many times each item stands in a batch in the mean, [batch] float32."""
+    def expected(self, item_row: tf.Tensor, batch_size: tf.Tensor) -> tf.Tensor:
+        """Returns how many times each item stands in a batch in the mean, [batch] float32; 0 where it never does."""
         return batch_size * tf.gather(self._shares, item_row)
+
+    def least(self, batch_size: tf.Tensor) -> tf.Tensor:
+        """Returns what is expected of an item that train holds once, scalar float32."""
+        return batch_size * self._least_share
 
     def observe(self, item_row: tf.Tensor, weight: tf.Tensor) -> None:
         """Learns nothing from batches."""
@@ -62,9 +85,13 @@ class StreamingFrequencies(tf.Module):
         self._occurrences = _replicated(tf.zeros([num_items + 1]), "occurrences")
         self._gap = _replicated(tf.zeros([num_items + 1]), "gap")
 
-    def expected(self, item_row: tf.Tensor, batch_size: int) -> tf.Tensor:
+    def expected(self, item_row: tf.Tensor, batch_size: tf.Tensor) -> tf.Tensor:
         """Returns how many times each item stands in a batch in the mean, [batch] float32; 0 where it never did."""
         return tf.math.reciprocal_no_nan(tf.gather(self._gap, item_row))
+
+    def least(self, batch_size: tf.Tensor) -> tf.Tensor:
+        """Returns what is expected of an item that first comes in the next step, after a gap of all; scalar float32."""
+        return 1 / tf.cast(self._step + 1, tf.float32)
 
     def observe(self, item_row: tf.Tensor, weight: tf.Tensor) -> None:
         """Updates the gaps of this step's items, which several replicas tell each other; rows of weight 0 are none."""

@@ -43,7 +43,7 @@ class Temperature(tf.keras.layers.Layer):
             self._mean = tf.keras.metrics.Mean(name="temperature")
 
     def call(self, queries: tf.Tensor) -> tf.Tensor:
-        """Returns the queries, divided."""
+        """Returns [batch, embedding_dim] float32, the queries of that shape, divided."""
         if self._logarithm is None:
             return queries / self._initial
         temperature = tf.exp(self._logarithm)
@@ -109,7 +109,12 @@ class InBatchSoftmax(tfrs.tasks.Retrieval):
 
         Returns:
           Scalar float32. Its sum over replicas is the weighted mean over the global batch.
+
+        Raises:
+          ValueError: there are known positives, and no ids to find them by.
         """
+        if known_positives is not None and candidate_ids is None:
+            raise ValueError("known_positives are found by id: expected candidate_ids, received None; pass both")
         correction = tf.zeros_like(sample_weight)
         if candidate_sampling_probability is not None:
             # What fills up a batch may be an item that is never sampled.

@@ -37,11 +37,15 @@ class RetrievalModel(tfrs.Model):
         Args:
           towers: what to learn.
           config: the loss.
-          train_counts: each item's train interactions, [num_items] int64, to which sampling probabilities of an
-            in-batch loss are proportional.
-          items: the catalogue's features: the candidates of a full softmax, and what negatives are drawn from.
+          train_counts: each item's train interactions, [num_items] int64, by which an in-batch loss knows how often
+            items stand in a batch, unless it estimates that, and draws popular negatives.
+          items: the catalogue's features, [num_items] or [num_items, max_length] int32, or float32 where dense: the
+            candidates of a full softmax, and what negatives are drawn from.
           examples: whether batches hold interactions, or sequences with a query at every position.
           interactions: of the dataset, for a loss that masks known positives, or draws hard negatives.
+
+        Raises:
+          ValueError: the loss asks for items or interactions, and they are not given.
         """
         super().__init__()
         self.query_tower = towers.query
@@ -76,7 +80,16 @@ class RetrievalModel(tfrs.Model):
         return {*self._towers.query_inputs, *self._candidates.columns}
 
     def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        """Returns this replica's share of the batch's loss, a scalar float32."""
+        """Computes the loss of a batch.
+
+        Args:
+          inputs: the `features`: `item_row` int32 and `weight` float32, [batch], or [batch, length] for sequences;
+            `user_row` [batch] int32; and what the towers take.
+          training: whether dropout applies, and the loss learns from the batch.
+
+        Returns:
+          This replica's share, a scalar float32. Its sum over replicas is the weighted mean over the global batch.
+        """
         queries = self._embed_queries(inputs, training)
         per_query = {name: _per_query(inputs[name], queries) for name in self._candidates.columns}
         return self._candidates.loss(tf.reshape(queries, [-1, queries.shape[-1]]), per_query, training)

@@ -24,8 +24,16 @@ MAX_PROJECTED_ITEMS = 10_000
 _EMBEDDINGS, _METADATA = "items.tsv", "items-metadata.tsv"
 
 
-def scalars_and_profile(logs: Path, runtime: RuntimeConfig, steps_per_epoch: int) -> tf.keras.callbacks.TensorBoard:
+def scalars_and_profile(
+    logs: Path, runtime: RuntimeConfig, steps_per_epoch: int, first_epoch: int
+) -> tf.keras.callbacks.TensorBoard:
     """Returns the callback that writes each epoch's scalars, and the profile that the runtime asks for.
+
+    Args:
+      logs: the folder to write to.
+      runtime: names the batches of the first epoch to profile.
+      steps_per_epoch: batches of an epoch.
+      first_epoch: where training begins or goes on, from 0; the callback counts batches from there.
 
     Raises:
       ConfigError: an epoch has no such batches.
@@ -36,9 +44,8 @@ def scalars_and_profile(logs: Path, runtime: RuntimeConfig, steps_per_epoch: int
             f"profile_batches = {list(profiled)}: expected batches of the first epoch, which has {steps_per_epoch}; "
             "profile earlier ones"
         )
-    return tf.keras.callbacks.TensorBoard(
-        str(logs), write_graph=False, profile_batch=0 if profiled is None else profiled
-    )
+    nothing = profiled is None or first_epoch > 0
+    return tf.keras.callbacks.TensorBoard(str(logs), write_graph=False, profile_batch=0 if nothing else profiled)
 
 
 def write_hyperparameters(logs: Path, config: ExperimentConfig, dataset: Dataset) -> None:

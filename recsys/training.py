@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 from recsys.artifacts import refuse_existing
@@ -12,11 +13,12 @@ from recsys.dataset import Dataset
 from recsys.distribution import device_names, make_strategy
 from recsys.errors import ConfigError
 from recsys.input_pipeline import Feed, training_feed
-from recsys.interactions import load_interactions
+from recsys.interactions import Interactions, load_interactions
 from recsys.optimizers import make_optimizer
 from recsys.progress import TrainingProgress
 from recsys.retrieval import RetrievalModel
 from recsys.run import require_same_beginning, save_towers, start_run
+from recsys.schema import SPLITS
 from recsys.sequence_pipeline import sequence_feed
 from recsys.tensorboard_logs import scalars_and_profile, write_hyperparameters, write_outcome, write_projector
 from recsys.towers import Towers, build_towers
@@ -40,9 +42,10 @@ def train(
     Raises:
       OutputExistsError: `out` exists, and is not to be resumed.
       RunError: what is to be resumed is finished, damaged, or was begun otherwise.
-      ConfigError: the runtime cannot be had or does not go with the loss, or a tower would have no feature.
+      ConfigError: the runtime cannot be had or does not go with the loss, a tower would have no feature, or histories
+        of others would hold their row's own item.
       RequestError: the validation split has no query, or the validation metric's k is beyond the catalogue.
-      TrainingError: the loss is not finite.
+      TrainingError: the loss or a validation score is not finite.
     """
     _require_compilable(config, runtime)
     if resume := resume and out.exists():
@@ -53,6 +56,8 @@ def train(
     tf.keras.utils.set_random_seed(config.train.seed)
     tf.config.experimental.enable_op_determinism()
     interactions = load_interactions(dataset)
+    if config.train.history == "others":
+        _require_no_repeats(interactions)
     with strategy.scope():
         towers = build_towers(dataset.schema, config.model, dataset.item_features, runtime)
         model = RetrievalModel(
@@ -65,19 +70,19 @@ def train(
         model.compile(optimizer=optimizer, jit_compile=runtime.xla)
     logs = out / "logs"
     checkpoints = Checkpoints(out, model, optimizer, config.train)
+    if resume:
+        checkpoints.restore_last()
+        feed = _feed(strategy, dataset, config.train, towers, model.features, checkpoints.num_epochs)
     callbacks = [
         RequireFiniteLoss(),
         ValidationMetric(towers, dataset, interactions, config),
         TrainingProgress(config.train.epochs),
-        scalars_and_profile(logs, runtime, feed.steps_per_epoch),
+        scalars_and_profile(logs, runtime, feed.steps_per_epoch, checkpoints.num_epochs),
         checkpoints,
     ]
     if model.hard_items is not None:
         callbacks.append(RefreshHardItems(model.hard_items, towers, dataset, interactions))
-    if resume:
-        checkpoints.restore_last()
-        feed = _feed(strategy, dataset, config.train, towers, model.features, checkpoints.num_epochs)
-    else:
+    if not resume:
         # Whatever can be refused has been by now: a run directory means that training began.
         start_run(out, config, runtime, dataset, device_names(strategy))
     write_hyperparameters(logs, config, dataset)
@@ -102,6 +107,18 @@ def _require_compilable(config: ExperimentConfig, runtime: RuntimeConfig) -> Non
         raise ConfigError(
             "loss.mask = 'known_positives' finds another number of items in each batch, and XLA compiles for one: "
             "expected 'accidental_hits' or 'nothing', or a runtime with xla = false"
+        )
+
+
+def _require_no_repeats(interactions: Interactions) -> None:
+    in_train = interactions.split == SPLITS.index("train")
+    pairs = interactions.user_row.astype(np.int64) * interactions.num_items + interactions.item_row
+    num_repeats = in_train.sum() - len(np.unique(pairs[in_train]))
+    if num_repeats:
+        raise ConfigError(
+            "train.history = 'others' would show a repeated item its own target: expected each item of a user once in "
+            f"train, received {num_repeats} repeats; prepare the dataset with filters.duplicates = 'first', or choose "
+            "'before'"
         )
 
 

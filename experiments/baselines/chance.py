@@ -6,7 +6,11 @@ from recsys.queries import Queries
 
 
 class RandomScorer:
-    """Scores drawn anew for each query, the same for one seed."""
+    """Scores drawn anew for each query that is asked, the same for one seed.
+
+    `recsys.evaluation.evaluate` asks once what several queries ask alike: all events of a user without times share a
+    ranking.
+    """
 
     def __init__(self, seed: int) -> None:
         """Takes the seed."""

@@ -1,4 +1,4 @@
-"""What happens between steps, fed by hand; the validation metric is in test_training.py."""
+"""What happens between steps, fed by hand; the values of the validation metric are in test_training.py."""
 
 import math
 import os
@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from oracle import Oracle
 
-from recsys.callbacks import RefreshHardItems, RequireFiniteLoss
+from recsys.callbacks import RefreshHardItems, RequireFiniteLoss, ValidationMetric
 from recsys.errors import ConfigError, TrainingError
 from recsys.interactions import load_interactions
 from recsys.progress import TrainingProgress
@@ -21,8 +21,9 @@ from recsys.sampling import HardItems
 
 
 def watch_epochs(epochs: list[list[float]]) -> int:
-    """Feeds losses as `fit` does, and returns how many steps of the last epoch were taken."""
+    """Feeds losses as `fit` does at 200 steps per epoch, and returns how many of the last epoch were taken."""
     guard, steps = RequireFiniteLoss(), 0
+    guard.set_params({"steps": 200})
     try:
         for epoch, losses in enumerate(epochs):
             guard.on_epoch_begin(epoch)
@@ -36,25 +37,42 @@ def watch_epochs(epochs: list[list[float]]) -> int:
 
 
 @pytest.mark.parametrize(
-    ("epochs", "batch", "epoch", "steps"),
+    ("epochs", "batch", "epoch", "step", "taken"),
     [
-        ([[1.0] * 99 + [math.nan] * 51], 100, 1, 128),
-        ([[1.0] * 64 + [math.nan] * 9], 65, 1, 73),
-        ([[1.0] * 3, [2.0] * 70, [math.nan]], 1, 3, 1),
-        ([[1.0] * 128, [2.0] * 63 + [math.nan, 1.0]], 64, 2, 64),
+        ([[1.0] * 99 + [math.nan] * 51], 100, 1, 100, 128),
+        ([[1.0] * 64 + [math.nan] * 9], 65, 1, 65, 73),
+        ([[1.0] * 200, [2.0] * 200, [math.nan]], 1, 3, 401, 1),
+        ([[1.0] * 200, [2.0] * 63 + [math.nan, 1.0]], 64, 2, 264, 64),
     ],
 )
 def test_the_batch_is_told_at_which_the_loss_stopped_being_a_number(
-    epochs: list[list[float]], batch: int, epoch: int, steps: int
+    epochs: list[list[float]], batch: int, epoch: int, step: int, taken: int
 ) -> None:
     """Some steps later, but within 64, and before the epoch's other callbacks see its end."""
     with pytest.raises(TrainingError) as error:
         watch_epochs(epochs)
     assert str(error.value) == (
-        f"the loss is nan at batch {batch} of epoch {epoch}: expected a finite number; lower the learning rate, or "
-        "look for extreme values in numeric features"
+        f"the loss is nan at batch {batch} of epoch {epoch} (step {step}): expected a finite number; lower the "
+        "learning rate, or look for extreme values in numeric features"
     )
-    assert error.value.__notes__ == [f"{steps} steps"]
+    assert error.value.__notes__ == [f"{taken} steps"]
+
+
+def test_a_last_step_that_spoils_the_weights_is_told_by_the_validation_metric(tiny_run: Run) -> None:
+    """Its loss, that of the weights before it, was a number."""
+    run = open_run(tiny_run.path)
+    metric = ValidationMetric(run.towers, run.dataset, load_interactions(run.dataset), run.config)
+    metric.set_params({"steps": 7})
+    logs: dict[str, float] = {}
+    metric.on_epoch_end(0, logs)
+    assert set(logs) == {"val_ndcg@20"}
+    run.towers.candidate.set_weights([weight * math.nan for weight in run.towers.candidate.get_weights()])
+    with pytest.raises(TrainingError) as error:
+        metric.on_epoch_end(1, {})
+    assert str(error.value) == (
+        "a validation score is nan after batch 7 of epoch 2 (step 14): expected a finite number; lower the learning "
+        "rate, or look for extreme values in numeric features"
+    )
 
 
 def test_each_user_s_hardest_items_are_found_by_the_weights_of_now(tiny_run: Run) -> None:

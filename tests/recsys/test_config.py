@@ -77,6 +77,32 @@ def test_sequences_have_no_history_of_others(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("section", "option", "needs", "beside"),
+    [
+        ("loss", "streaming_rate = 0.5", "log_q = 'streaming'", "log_q = 'streaming'"),
+        ("loss.negatives", "hard_depth = 7", "hard above 0", "hard = 1"),
+        ("loss.negatives", "popularity_power = 0.5", "popular above 0", "popular = 1"),
+        ("model.query", "id_dropout = 0.5", "use_id = true", None),
+        ("model.candidate", "id_dropout = 0.5", "use_id = true", None),
+    ],
+)
+def test_an_option_that_nothing_reads_is_refused(
+    tmp_path: Path, section: str, option: str, needs: str, beside: str | None
+) -> None:
+    """With what reads it, it is read; so is a resolved configuration, which spells out every default."""
+    idle = f"[{section}]\n{option}\n" + ("use_id = false" if beside is None else "")
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path, idle)
+    assert str(error.value) == (
+        f"{tmp_path}/config.toml: {section}: {option} changes nothing: expected {needs} beside it; add that, "
+        "or remove it"
+    )
+    config = load(tmp_path, f"[{section}]\n{option}\n{beside or ''}")
+    assert ExperimentConfig.model_validate(config.model_dump()) == config
+    assert load(tmp_path, "[model.query]\nuse_id = false\nid_dropout = 0.1").model.query.id_dropout == 0.1
+
+
 def test_profiled_batches_come_in_order(tmp_path: Path) -> None:
     file = tmp_path / "runtime.toml"
     file.write_text("profile_batches = [3, 3]", encoding="utf-8")

@@ -52,7 +52,7 @@ def test_the_mean_gap_is_that_of_occurrences_one_by_one(rate: float) -> None:
     assert (gaps == 0).any()
     expected = np.divide(1, gaps, out=np.zeros(30), where=gaps > 0)
     assert expected.max() > 2
-    np.testing.assert_allclose(estimate.expected(tf.range(30), 16), expected, rtol=1e-5)
+    np.testing.assert_allclose(estimate.expected(tf.range(30), tf.constant(16.0)), expected, rtol=1e-5)
 
 
 def test_the_estimate_comes_to_the_mean_and_follows_it_when_it_changes() -> None:
@@ -63,7 +63,7 @@ def test_the_estimate_comes_to_the_mean_and_follows_it_when_it_changes() -> None
     for share in (probability, probability[::-1]):
         drawn = rng.choice(4, p=share, size=(2_000, 10)).astype(np.int32)
         observed(estimate, [(batch, np.ones(10, np.float32)) for batch in drawn])
-        np.testing.assert_allclose(estimate.expected(tf.range(4), 10), 10 * share, rtol=0.4)
+        np.testing.assert_allclose(estimate.expected(tf.range(4), tf.constant(10.0)), 10 * share, rtol=0.4)
 
 
 def test_two_replicas_share_one_estimate() -> None:
@@ -94,4 +94,13 @@ def test_two_replicas_share_one_estimate() -> None:
 
 def test_train_shares_are_the_probabilities_of_a_position() -> None:
     counts = np.array([6, 0, 3, 1])
-    np.testing.assert_allclose(TrainShares(counts).expected(tf.constant([2, 0, 1]), 20), [6, 12, 0])
+    np.testing.assert_allclose(TrainShares(counts).expected(tf.constant([2, 0, 1]), tf.constant(20.0)), [6, 12, 0])
+
+
+def test_what_comes_to_a_batch_for_the_first_time_is_expected_least() -> None:
+    """Of 10 train rows it is one; in a stream it comes in the step after 40, which is its gap."""
+    assert float(TrainShares(np.array([6, 0, 3, 1])).least(tf.constant(20.0))) == pytest.approx(2)
+    estimate = StreamingFrequencies(30, 0.05)
+    assert float(estimate.least(tf.constant(16.0))) == 1
+    observed(estimate, random_batches(40, 16, 30))
+    assert float(estimate.least(tf.constant(16.0))) == pytest.approx(1 / 41)

@@ -119,6 +119,14 @@ def test_known_positives_have_softmax_weight_exactly_zero() -> None:
     assert abs(float(found[0]) - float(loss_with_negatives(True, True)[0])) > 0.01
 
 
+def test_known_positives_need_ids() -> None:
+    """Keras names the layer before the line, and its arguments after it."""
+    with pytest.raises(ValueError, match="known_positives") as error:
+        loss_with_negatives(True, False, tf.ragged.constant([[1]] * BATCH, dtype=tf.int32))
+    expected = "known_positives are found by id: expected candidate_ids, received None; pass both"
+    assert expected in str(error.value).splitlines()
+
+
 @pytest.mark.parametrize("number", [1, 3, 50])
 def test_only_the_hardest_negatives_count(number: int) -> None:
     """Of all that is not masked, those with the largest logits as corrected; all of them where there are fewer."""

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -154,6 +155,31 @@ def test_what_was_begun_otherwise_is_not_gone_on_with(tiny_dataset: Dataset, tmp
         train(config, RuntimeConfig(), tiny_dataset, run, resume=True)
 
 
+@pytest.mark.parametrize("other", [False, True])
+def test_a_damaged_best_epoch_is_told(tiny_dataset: Dataset, tmp_path: Path, other: bool) -> None:
+    """Emptied, or the checkpoint of something else; the last epoch, from which the run goes on, is whole."""
+    values = {
+        "train": {"batch_size": 64, "epochs": 8, "patience": 1},
+        "optimizer": {"adagrad": {"learning_rate": 1.0}},
+    }
+    run = tmp_path / "run"
+    train(experiment(values), RuntimeConfig(), tiny_dataset, run)
+    (run / "model").rename(run / "gone")
+    best, last = sorted((run / "checkpoints").iterdir())
+    assert len(history(run)) == int(last.name[-4:])
+    if other:
+        tf.train.Checkpoint(step=tf.Variable(1)).write(str(best / "state"))
+    else:
+        (best / "state.index").write_bytes(b"")
+    with pytest.raises(RunError) as error:
+        train(experiment(values), RuntimeConfig(), tiny_dataset, run, resume=True)
+    message = str(error.value)
+    assert message.startswith(f"{best} is damaged (")
+    assert message.endswith("); remove the run and train again")
+    assert "\n" not in message
+    assert not (run / "model").exists()
+
+
 def test_a_loss_that_is_no_number_ends_training_where_it_arises(tiny_dataset: Dataset, tmp_path: Path) -> None:
     values = {
         "model": {"normalize": False},
@@ -162,7 +188,9 @@ def test_a_loss_that_is_no_number_ends_training_where_it_arises(tiny_dataset: Da
     }
     with pytest.raises(TrainingError) as error:
         train(experiment(values), RuntimeConfig(), tiny_dataset, tmp_path / "run")
-    message = str(error.value)
-    assert message.startswith(("the loss is nan at batch ", "the loss is inf at batch "))
-    assert " of epoch 1: expected a finite number; lower the learning rate" in message
+    assert re.fullmatch(
+        r"the loss is (nan|inf) at batch (\d+) of epoch 1 \(step \2\): expected a finite number; lower the learning "
+        "rate, or look for extreme values in numeric features",
+        str(error.value),
+    )
     assert not list(tf.io.gfile.glob(str(tmp_path / "run" / "model")))

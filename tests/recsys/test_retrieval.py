@@ -123,6 +123,14 @@ def test_drawn_items_are_negatives_with_their_own_probability(
     assert float(model.compute_loss({n: tf.constant(v) for n, v in batch.items()})) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("config", [FullLossConfig(), InBatchLossConfig.model_validate({"negatives": {"uniform": 3}})])
+def test_a_loss_that_embeds_items_needs_them(tiny_dataset: Dataset, config: LossConfig) -> None:
+    with pytest.raises(ValueError, match="items") as error:
+        RetrievalModel(build_towers(tiny_dataset.schema, MODEL), config, tiny_dataset.train_counts)
+    names = "category, genres, item_id, title_words"
+    assert str(error.value) == f"the loss embeds items: expected {names} of the catalogue, received none; pass items"
+
+
 HARD = InBatchLossConfig.model_validate({"negatives": {"hard": 3, "hard_depth": 30}})
 
 
@@ -280,6 +288,67 @@ def test_a_streaming_estimate_corrects_from_the_first_batch_on(tiny_dataset: Dat
         assert loss == pytest.approx(np.mean(numpy_losses(model, batch, tiny_dataset, config, q)), rel=1e-5)
 
 
+def test_at_a_streaming_rate_of_one_only_the_last_gap_counts(tiny_dataset: Dataset, batches: list[Batch]) -> None:
+    """An item that stands c times in the second batch had a gap of 1 / c steps if it was in the first one, or 2 / c."""
+    options = {"log_q": "streaming", "streaming_rate": 1.0, "mask": "nothing"}
+    model = fresh_model(tiny_dataset, 0.1, **options)
+    found = [
+        float(model.compute_loss({name: tf.constant(column) for name, column in batch.items()}, training=True))
+        for batch in batches[:2]
+    ]
+    first, second = (np.bincount(batch["item_row"], minlength=len(tiny_dataset.train_counts)) for batch in batches[:2])
+    q = (second / np.where(first > 0, 1, 2))[batches[1]["item_row"]] / BATCH
+    expected = np.mean(numpy_losses(model, batches[1], tiny_dataset, InBatchLossConfig(**options), q))
+    assert found[1] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_temperature_is_learned_against_the_whole_catalogue(tiny_dataset: Dataset, batches: list[Batch]) -> None:
+    """An epoch of one step tells the temperature before it; with none to learn, none is told."""
+    batch = tf.data.Dataset.from_tensors({name: tf.constant(column) for name, column in batches[0].items()})
+    histories = []
+    for learned in (True, False):
+        tf.keras.utils.set_random_seed(1)
+        config = FullLossConfig(temperature=0.7, learn_temperature=learned)
+        towers, items = build_towers(tiny_dataset.schema, MODEL), tiny_dataset.item_features
+        model = RetrievalModel(towers, config, tiny_dataset.train_counts, items)
+        assert len(model.loss_state) == learned
+        model.compile(optimizer=tf.keras.optimizers.Adagrad(0.1))
+        histories.append(model.fit(batch, epochs=2, verbose=0).history)
+    assert set(histories[1]) == {"loss"}
+    first, second = histories[0]["temperature"]
+    assert first == pytest.approx(0.7)
+    assert abs(second - first) > 0.01
+
+
+def test_an_item_without_a_train_interaction_is_corrected_as_one_that_has_one(
+    tiny_dataset: Dataset, batches: list[Batch]
+) -> None:
+    batch, counts = batches[0], tiny_dataset.train_counts.copy()
+    counts[batch["item_row"][:3]] = 0
+    tf.keras.utils.set_random_seed(1)
+    model = RetrievalModel(build_towers(tiny_dataset.schema, MODEL), InBatchLossConfig(), counts)
+    q = np.where(counts == 0, 1, counts)[batch["item_row"]] / counts.sum()
+    expected = np.mean(numpy_losses(model, batch, tiny_dataset, InBatchLossConfig(), q))
+    assert float(model.compute_loss({n: tf.constant(v) for n, v in batch.items()})) == pytest.approx(expected, rel=1e-5)
+
+
+def test_an_item_that_no_step_held_is_corrected_as_one_of_the_next_step(
+    tiny_dataset: Dataset, batches: list[Batch]
+) -> None:
+    """Before the first step all are equal; after it, an item of another batch is expected in every second one."""
+    config = InBatchLossConfig(log_q="streaming", mask="nothing")
+    model = fresh_model(tiny_dataset, 0.1, log_q="streaming", mask="nothing")
+    first, second = ({name: tf.constant(column) for name, column in batch.items()} for batch in batches[:2])
+    expected = np.mean(numpy_losses(model, batches[0], tiny_dataset, config, np.full(BATCH, 0.5)))
+    assert float(model.compute_loss(first)) == pytest.approx(expected, rel=1e-5)
+    model.compute_loss(first, training=True)
+    seen = np.bincount(batches[0]["item_row"], minlength=len(tiny_dataset.train_counts))[batches[1]["item_row"]]
+    assert (seen == 0).sum() > 3
+    q = np.where(seen == 0, 1 / 2, seen) / BATCH
+    expected = np.mean(numpy_losses(model, batches[1], tiny_dataset, config, q))
+    assert float(model.compute_loss(second)) == pytest.approx(expected, rel=1e-5)
+
+
 SEQUENCE_MODEL = ModelConfig.model_validate(
     {
         "embedding_dim": 8,
@@ -308,6 +377,39 @@ def sequence_model(dataset: Dataset, loss: LossConfig) -> RetrievalModel:
     return RetrievalModel(towers, loss, dataset.train_counts, dataset.item_features, "sequences", interactions)
 
 
+def position_queries(model: RetrievalModel, batch: Batch, places: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Each place's query is asked for on its own, as a history that ends there."""
+    row, position = places.T
+    ended = np.arange(batch["history"].shape[1]) <= position[:, None]
+    features = {"history": np.where(ended, batch["history"][row], 0), "user_id": batch["user_id"][row]}
+    return model.query_tower({name: features[name] for name in model.query_tower.input}).numpy().astype(np.float64)
+
+
+def test_padding_of_sequences_has_no_part_in_what_a_batch_is_expected_to_hold(
+    tiny_dataset: Dataset, sequences: list[Batch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """q of an item beside 40 drawn evenly: only positions of weight above 0 are candidates of the batch."""
+    config = InBatchLossConfig.model_validate({"temperature": 0.7, "negatives": {"uniform": 40}})
+    model, counts = sequence_model(tiny_dataset, config), tiny_dataset.train_counts
+    drawn = np.random.default_rng(0).integers(len(counts), size=40)
+    monkeypatch.setattr(model._candidates._samplers[0], "draw", lambda: tf.constant(drawn, tf.int32))
+    batch = {name: column[:6] for name, column in sequences[-1].items()}
+    places = np.argwhere(batch["weight"] > 0)
+    number = len(places)
+    assert 10 < number < 0.8 * batch["weight"].size
+    items = np.concatenate([batch["item_row"][tuple(places.T)], drawn])
+    features = {name: tiny_dataset.item_features[name][items] for name in model.candidate_tower.input}
+    candidates = model.candidate_tower(features).numpy().astype(np.float64)
+    log_q = np.log((number * counts[items] / counts.sum() + 40 / len(counts)) / (number + 40))
+    losses = []
+    for own, query in enumerate(position_queries(model, batch, places)):
+        logits = candidates @ query / 0.7 - log_q
+        kept = (items != items[own]) | (np.arange(len(items)) == own)
+        losses.append(np.log(np.exp(logits[kept]).sum()) - logits[own])
+    found = model.compute_loss({name: tf.constant(column) for name, column in batch.items()})
+    np.testing.assert_allclose(found, np.average(losses, weights=batch["weight"][tuple(places.T)]), rtol=1e-5)
+
+
 KNOWN_MASKED = InBatchLossConfig(temperature=0.7, mask="known_positives")
 
 
@@ -315,9 +417,7 @@ KNOWN_MASKED = InBatchLossConfig(temperature=0.7, mask="known_positives")
 def test_the_softmax_over_sequences_is_numpy_s(
     tiny_dataset: Dataset, sequences: list[Batch], config: LossConfig
 ) -> None:
-    """Each position's query is asked for on its own, as a history that ends there: against every item, or those of all
-    positions that the user did not take.
-    """
+    """Against every item, or those of all positions that the user did not take."""
     model = sequence_model(tiny_dataset, config)
     catalogue = {name: tiny_dataset.item_features[name] for name in model.candidate_tower.input}
     candidates = model.candidate_tower(catalogue).numpy().astype(np.float64)
@@ -325,11 +425,8 @@ def test_the_softmax_over_sequences_is_numpy_s(
     everywhere = np.argwhere(batch["weight"] > 0)
     in_batch, taken = batch["item_row"][tuple(everywhere.T)], taken_by(tiny_dataset)
     losses, weights = [], []
-    for row, position in everywhere:
-        history = np.where(np.arange(batch["history"].shape[1]) <= position, batch["history"][row], 0)
-        features = {"history": history[None], "user_id": batch["user_id"][row : row + 1]}
-        query = model.query_tower({name: features[name] for name in model.query_tower.input}).numpy()[0]
-        logits = candidates @ query.astype(np.float64) / 0.7
+    for (row, position), query in zip(everywhere, position_queries(model, batch, everywhere), strict=True):
+        logits = candidates @ query / 0.7
         rows, item = np.arange(len(logits)), batch["item_row"][row, position]
         if config is KNOWN_MASKED:
             logits -= np.log(np.maximum(tiny_dataset.train_counts, 1e-9) / tiny_dataset.train_counts.sum())

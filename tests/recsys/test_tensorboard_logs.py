@@ -18,6 +18,7 @@ from tensorflow.tsl.profiler.protobuf.xplane_pb2 import XSpace
 from werkzeug.test import Client
 
 from recsys import tensorboard_logs
+from recsys.checkpoints import Checkpoints
 from recsys.config import ExperimentConfig, RuntimeConfig
 from recsys.dataset import Dataset
 from recsys.errors import ConfigError
@@ -131,6 +132,29 @@ def test_profiling_is_an_option(tiny_run: Run, tiny_dataset: Dataset, tmp_path: 
     host = planes["/host:CPU"]
     names = [host.event_metadata[event.metadata_id].name for line in host.lines for event in line.events]
     assert names.count("train_function") == 2
+
+
+def test_only_the_first_epoch_is_profiled(
+    tiny_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that goes on after an epoch counts batches anew."""
+    config = ExperimentConfig.model_validate({"model": {"embedding_dim": 4}, "train": {"epochs": 2, "batch_size": 512}})
+    runtime, out = RuntimeConfig(profile_batches=(2, 3)), tmp_path / "run"
+    save = Checkpoints.on_epoch_end
+
+    def save_and_stop(*arguments: Any) -> None:
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoints, "on_epoch_end", save_and_stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, runtime, tiny_dataset, out)
+    monkeypatch.undo()
+    (profile,) = (out / "logs").rglob("*.xplane.pb")
+    profile.unlink()
+    train(config, runtime, tiny_dataset, out, resume=True)
+    assert len(history(out)) == 2
+    assert not list((out / "logs").rglob("*.xplane.pb"))
 
 
 def test_batches_that_an_epoch_lacks_are_not_profiled(tiny_dataset: Dataset, tmp_path: Path) -> None:

@@ -177,6 +177,14 @@ def test_normalization_is_an_option() -> None:
     assert (np.abs(lengths[1] - 1) > 0.1).all()
 
 
+def test_fresh_embeddings_spread_as_asked() -> None:
+    """Of 64 columns and at least 5 rows: four standard errors are 0.16 of a deviation."""
+    for options, expected in (({}, 0.1), ({"initial_stddev": 2.0}, 2.0)):
+        towers = towers_of(embedding_dim=64, **options)
+        for tower, layer in ((towers.query, "user_id_embedding"), (towers.candidate, "genres_embedding")):
+            assert table(tower, layer).std() == pytest.approx(expected, rel=0.16)
+
+
 def test_use_id_decides_whether_ids_are_an_input() -> None:
     assert sorted(towers_of(query={"use_id": False}).query_inputs) == ["history", "segment"]
     assert towers_of(candidate={"use_id": False}).candidate_inputs == ["genres"]

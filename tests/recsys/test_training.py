@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from data_prep.config import FiltersConfig
+from data_prep.pipeline import prepare
+from data_prep.schema_files import load_data_config
 from recsys.config import ExperimentConfig, RuntimeConfig
-from recsys.dataset import Dataset
+from recsys.dataset import Dataset, open_dataset
 from recsys.errors import ConfigError, OutputExistsError
 from recsys.evaluation import TwoTowerScorer, evaluate
 from recsys.interactions import load_interactions
@@ -176,6 +180,27 @@ def test_what_needs_histories_says_so(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_item_that_a_user_took_twice_is_not_its_own_history(tiny_dataset: Dataset, tmp_path: Path) -> None:
+    """What has no repeats is learned; with them, nothing is begun."""
+    config = experiment(train__history="others")
+    train(config, RuntimeConfig(), tiny_dataset, tmp_path / "run")
+    source = "synthetic:users=20,items=30,interactions=1000"
+    with_repeats = load_data_config(None, source).model_copy(update={"filters": FiltersConfig()})
+    prepare(source, with_repeats, tmp_path / "dataset")
+    dataset = open_dataset(tmp_path / "dataset")
+    interactions = load_interactions(dataset)
+    rows = pd.DataFrame({"user": interactions.user_row, "item": interactions.item_row})
+    number = rows[interactions.split == 0].duplicated().sum()
+    assert number > 10
+    with pytest.raises(ConfigError) as error:
+        train(config, RuntimeConfig(), dataset, tmp_path / "repeats")
+    assert str(error.value) == (
+        "train.history = 'others' would show a repeated item its own target: expected each item of a user once in "
+        f"train, received {number} repeats; prepare the dataset with filters.duplicates = 'first', or choose 'before'"
+    )
+    assert not (tmp_path / "repeats").exists()
+
+
 @pytest.mark.slow
 def test_a_fresh_process_trains_on_two_logical_cpus(tiny_dataset: Dataset, tmp_path: Path) -> None:
     """As `recsys train` does: nothing has used TensorFlow before. Progress goes to stderr in plain lines."""
@@ -196,3 +221,28 @@ def test_a_fresh_process_trains_on_two_logical_cpus(tiny_dataset: Dataset, tmp_p
     assert re.search(r"^epoch 1/1  loss \d+\.\d{4}  val_ndcg@20 0\.\d{4}  \d+\.\d s$", outcome.stderr, re.MULTILINE)
     assert len(history(tmp_path / "run")) == 1
     assert open_run(tmp_path / "run").config.model.embedding_dim == 8
+
+
+@pytest.mark.slow
+def test_memory_is_linear_in_the_batch(tmp_path: Path) -> None:
+    """Two steps of 65,536 interactions, in a process of its own: their matrix of logits alone would take 16 GiB."""
+    source = "synthetic:users=10000,items=20000,interactions=120000"
+    prepare(source, load_data_config(None, source), tmp_path / "dataset")
+    assert 65_536 < open_dataset(tmp_path / "dataset").manifest.num_rows("train") <= 2 * 65_536
+    program = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "from recsys.config import ExperimentConfig, RuntimeConfig\n"
+        "from recsys.dataset import open_dataset\n"
+        "from recsys.training import train\n"
+        "options = {'batch_size': 65_536, 'epochs': 1, 'max_validation_queries': 100}\n"
+        "config = ExperimentConfig.model_validate({'train': options})\n"
+        "train(config, RuntimeConfig(), open_dataset(Path(sys.argv[1])), Path(sys.argv[2]))\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "dataset"), str(tmp_path / "run")]
+    outcome = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert outcome.returncode == 0, outcome.stderr.splitlines()[-1]
+    peak_gib = int(outcome.stdout) / 2**20
+    print(f"batch 65,536: peak memory {peak_gib:.2f} GiB")
+    assert peak_gib < 4
