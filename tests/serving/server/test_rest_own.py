@@ -118,6 +118,13 @@ def test_items_are_found_by_what_is_shown(server: Server, tiny_models: Path) -> 
             "item_ids: list should have at least 1 item after validation, not 0",
         ),
         ("/explain", {"item_ids": ["i"] * 1025}, "a batch of 1025: expected 1 … 1024 rows"),
+        ("/explain", {"item_ids": ["i"], "history": ["i"] * 1001}, "history has 1001 elements: expected at most 1000"),
+        # Under 1 MiB as JSON, 231 GB as arrays.
+        (
+            "/explain",
+            {"item_ids": [""] * 170_000, "history": [""] * 170_000},
+            "a batch of 170000: expected 1 … 1024 rows",
+        ),
         ("/explain", {"item_ids": ["i1"], "k": 294}, "k = 294: expected 1 … 293"),
     ],
 )
