@@ -51,6 +51,7 @@ async def _serve(models: Path, config: ServerConfig) -> None:
         uvicorn.Config(
             make_app(service, gatekeeper, metrics, config.limits),
             http=OneWriteProtocol,
+            ws="none",
             proxy_headers=False,
             log_config=None,
             access_log=False,

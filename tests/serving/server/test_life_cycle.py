@@ -185,6 +185,23 @@ def test_health_and_the_page_need_no_token(server: Server) -> None:
         assert [anonymous.get(path).status_code for path in ("/metrics", "/models", "/items?query=a")] == [401] * 3
 
 
+def test_a_websocket_is_a_request_like_any_other(server: Server) -> None:
+    upgrade = {
+        "connection": "upgrade",
+        "upgrade": "websocket",
+        "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+        "sec-websocket-version": "13",
+    }
+    with httpx.Client(base_url=server.rest, headers=upgrade) as anonymous:
+        answers = [anonymous.get(path) for path in ("/models", "/healthz", "/models")]
+    refusal = {"error": "expected a known token: Authorization: Bearer <token>"}
+    assert [(answer.status_code, answer.json()) for answer in answers] == [
+        (401, refusal),
+        (200, {"status": "ok"}),
+        (401, refusal),
+    ]
+
+
 def test_grpc_takes_the_same_tokens_and_reloads_for_an_admin(server: Server, models: Path) -> None:
     request = model_management_pb2.ReloadConfigRequest()
     config = request.config.model_config_list.config.add(name="tiny", model_platform="tensorflow")
