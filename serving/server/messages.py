@@ -38,9 +38,15 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Refused:
-    """The first word of a process that cannot serve its bundle, and why."""
+    """The first word of a process that cannot serve its bundle.
+
+    Attributes:
+      reason: for clients and the log.
+      is_final: whether the bundle itself is at fault, so that another try would end alike.
+    """
 
     reason: str
+    is_final: bool
 
 
 @dataclass(frozen=True)

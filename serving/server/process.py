@@ -74,6 +74,7 @@ async def start(models: Path, version: int) -> tuple[ModelProcess, Loaded]:
 
     Raises:
       BundleError: it cannot be served.
+      ServingError: UNAVAILABLE, it could not be loaded this time.
     """
     ours, theirs = socket.socketpair()
     process = _processes.Process(target=worker.main, args=(theirs, models, version), daemon=True)
@@ -82,8 +83,8 @@ async def start(models: Path, version: int) -> tuple[ModelProcess, Loaded]:
     try:
         await asyncio.shield(starting)
         first = await receive(reader)
-    except (asyncio.IncompleteReadError, ConnectionError):
-        first = Refused(f"{models.name}/{version}: its process ended while it was loading")
+    except (EOFError, OSError):  # it, or the server of forks, has ended
+        first = Refused(f"{models.name}/{version}: its process ended while it was loading", is_final=False)
     except asyncio.CancelledError:  # the server ends
         writer.close()
         await starting
@@ -91,8 +92,11 @@ async def start(models: Path, version: int) -> tuple[ModelProcess, Loaded]:
         raise
     if isinstance(first, Refused):
         writer.close()
-        await asyncio.to_thread(process.join)
-        raise BundleError(first.reason)
+        if process.pid is not None:
+            await asyncio.to_thread(process.join)
+        if first.is_final:
+            raise BundleError(first.reason)
+        raise ServingError(Code.UNAVAILABLE, f"{first.reason}; it is tried again")
     return ModelProcess(process, reader, writer), first
 
 

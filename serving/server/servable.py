@@ -102,6 +102,7 @@ async def load(models: Path, version: int, config: BatchingConfig, metrics: Metr
 
     Raises:
       BundleError: it cannot be served.
+      ServingError: UNAVAILABLE, it could not be loaded this time.
     """
     worker, loaded = await process.start(models, version)
     return Servable(models, version, worker, loaded, config, metrics)

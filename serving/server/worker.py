@@ -37,7 +37,7 @@ def main(connection: socket.socket, models: Path, version: int) -> None:
             bundle, loaded = _load(models, version)
             catalogue = _Catalogue(bundle)
         except (RecsysError, OSError, tf.errors.OpError, DecodeError) as error:
-            connection.sendall(frame(Refused(_without_path(error, models))))
+            connection.sendall(frame(_refused(error, models, version)))
             return
         # What has been loaded is never garbage; looking through it again and again would stall requests.
         gc.freeze()
@@ -54,10 +54,12 @@ def _load(models: Path, version: int) -> tuple[Bundle, Loaded]:
     return bundle, Loaded(bundle.record, signatures.SerializeToString(), requests)
 
 
-def _without_path(error: Exception, models: Path) -> str:
+def _refused(error: Exception, models: Path, version: int) -> Refused:
     """What clients may read: `<name>/<version>` in place of where that is."""
-    text = str(error).replace(f"{models.parent}/", "")
-    return " ".join(text.split()) if isinstance(error, RecsysError) else f"{models.name} cannot be loaded"
+    if isinstance(error, RecsysError):
+        return Refused(" ".join(str(error).replace(f"{models.parent}/", "").split()), is_final=True)
+    _LOG.error("a version cannot be loaded", exc_info=error)
+    return Refused(f"{models.name}/{version} cannot be loaded", is_final=False)
 
 
 class _Catalogue:
