@@ -131,7 +131,8 @@ class Batcher:
         else:
             # One request's fault must not be the others'.
             for waiting in batch:
-                await self._answer([waiting])
+                if not waiting.answer.done():
+                    await self._answer([waiting])
 
 
 def _key(signature: Signature, ask: Ask) -> _Key:

@@ -195,6 +195,23 @@ def test_one_request_that_the_model_refuses_does_not_harm_those_that_share_its_c
     run(test)
 
 
+def test_a_refused_call_is_not_repeated_for_those_who_do_not_wait_any_longer() -> None:
+    async def test(model: Model, send: Any, sizes: list[int]) -> None:
+        model.gate.clear()
+        late = [asyncio.create_task(send(ask(user), deadline=0.05)) for user in ("late0", "late1")]
+        others = [asyncio.create_task(send(ask(user))) for user in ("poison", "gone", "here")]
+        await asyncio.gather(*late, return_exceptions=True)
+        others[1].cancel()
+        await asyncio.sleep(0)
+        model.gate.set()
+        outcomes = await asyncio.gather(*others, return_exceptions=True)
+        assert refusal(outcomes[0])[0] is Code.INVALID_ARGUMENT
+        assert outcomes[2] == ["here::1"]
+        assert model.calls == [["late0", "late1", "poison", "gone", "here"], ["poison"], ["here"]]
+
+    run(test, max_batch_size=5, batch_timeout_micros=5_000_000)
+
+
 @pytest.mark.parametrize(("micros", "expected"), [(0, [1, 1, 1]), (100_000, [3])])
 def test_an_idle_model_waits_the_batch_timeout_for_a_call_to_fill(micros: int, expected: list[int]) -> None:
     async def test(model: Model, send: Any, sizes: list[int]) -> None:
