@@ -185,6 +185,19 @@ def test_health_and_the_page_need_no_token(server: Server) -> None:
         assert [anonymous.get(path).status_code for path in ("/metrics", "/models", "/items?query=a")] == [401] * 3
 
 
+def test_a_decision_that_cannot_be_written_is_refused_without_a_path(server: Server, models: Path) -> None:
+    before = plan(server)
+    partial = models / "tiny" / ".serving.json.partial"
+    partial.mkdir()  # where it is written first
+    try:
+        answer = server.http.post("/admin/models/tiny/promote", headers=ADMIN)
+    finally:
+        partial.rmdir()
+    reason = "tiny: the decision cannot be written (Is a directory); expected a folder that takes files"
+    assert (answer.status_code, answer.json()) == (400, {"error": reason})
+    assert plan(server) == before
+
+
 def test_a_websocket_is_a_request_like_any_other(server: Server) -> None:
     upgrade = {
         "connection": "upgrade",
