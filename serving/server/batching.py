@@ -154,7 +154,7 @@ def _together(batch: list[_Waiting]) -> Ask:
     if len(batch) == 1:
         return first
     inputs = {name: _stacked([waiting.ask.inputs[name] for waiting in batch]) for name in first.inputs}
-    return replace(first, inputs=inputs)
+    return replace(first, inputs=inputs, request_id=",".join(waiting.ask.request_id for waiting in batch))
 
 
 def _stacked(values: list[Any]) -> Any:

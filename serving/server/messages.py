@@ -51,11 +51,18 @@ class Refused:
 
 @dataclass(frozen=True)
 class Ask:
-    """Calls a signature; with `shown`, the answer also tells what a person sees of each item of `item_ids`."""
+    """Calls a signature.
+
+    Attributes:
+      signature, inputs: what to call, and with what.
+      shown: whether the answer also tells what a person sees of each item of `item_ids`.
+      request_id: for the log; of requests that share the call, all of them.
+    """
 
     signature: str
     inputs: Tensors
     shown: bool = False
+    request_id: str = ""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from serving.server.logs import current_request_id
 from serving.server.messages import Ask, Found, Tensors
 from serving.server.registry import Registry
 from serving.server.servable import Servable
@@ -77,7 +78,7 @@ class Service:
             rows = signature.require_inputs(given)
             self._require_within_limits(given, rows, servable)
             deadline = self._config.batching.deadline_seconds
-            ask = Ask(signature.name, given, shown)
+            ask = Ask(signature.name, given, shown, current_request_id.get())
             seconds = deadline if seconds is None else min(seconds, deadline)
             answer = await servable.batcher.run(signature, ask, rows, seconds)
             self._shadow.consider(servable, ask, answer)

@@ -9,7 +9,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from serving.server.auth import Gatekeeper, Scope
-from serving.server.logs import REQUEST_ID, request_id
+from serving.server.logs import REQUEST_ID, current_request_id, request_id
 from serving.server.metrics import Metrics
 from serving.server.status import Code, ServingError, invalid
 
@@ -39,6 +39,7 @@ class Calls:
             status = "CANCELLED"  # unless it comes to an end: the client may go away, or its time be over
             metadata = _metadata(context)
             identity = request_id(metadata.get(REQUEST_ID, ""))
+            current_request_id.set(identity)
             context.set_trailing_metadata(((REQUEST_ID, identity),))
             try:
                 self._gatekeeper.admit(metadata.get("authorization", ""), scope)

@@ -26,6 +26,7 @@ class Model:
 
     def __init__(self, seconds: float = 0.02) -> None:
         self.calls: list[list[str]] = []
+        self.request_ids: list[str] = []
         self.gate = asyncio.Event()
         self.gate.set()
         self._seconds = seconds
@@ -33,6 +34,7 @@ class Model:
     async def __call__(self, ask: Ask) -> Answer | Failed:
         users = [user.decode() for user in ask.inputs["user_id"]]
         self.calls.append(users)
+        self.request_ids.append(ask.request_id)
         await asyncio.sleep(self._seconds)
         await self.gate.wait()
         if "poison" in users:
@@ -45,10 +47,12 @@ class Model:
 
 
 def ask(*users: str, history: str = "", k: int = 1) -> Ask:
+    """A request whose id is its first user."""
     rows = [history.encode().split(b",") if history else [] for _ in users]
     return Ask(
         "echo",
         {"user_id": strings([user.encode() for user in users]), "history": string_rows(rows), "k": np.int32(k)[...]},
+        request_id=users[0],
     )
 
 
@@ -208,6 +212,7 @@ def test_a_refused_call_is_not_repeated_for_those_who_do_not_wait_any_longer() -
         assert refusal(outcomes[0])[0] is Code.INVALID_ARGUMENT
         assert outcomes[2] == ["here::1"]
         assert model.calls == [["late0", "late1", "poison", "gone", "here"], ["poison"], ["here"]]
+        assert model.request_ids == ["late0,late1,poison,gone,here", "poison", "here"]
 
     run(test, max_batch_size=5, batch_timeout_micros=5_000_000)
 
