@@ -13,8 +13,10 @@ from typing import Any
 import grpc
 import httpx
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from running_server import ADMIN, Server, children, publish
-from tensorflow_serving.apis import model_management_pb2, model_service_pb2_grpc
+from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2, model_service_pb2_grpc
+from tensorflow_serving.apis.model_pb2 import ModelSpec
 
 USER = {"authorization": "Bearer the-token"}
 ASKED = {"model": "tiny", "user_id": "u3", "k": 5}
@@ -258,6 +260,39 @@ def test_a_request_under_way_is_answered_before_the_server_ends(models: Path, tm
     assert (code, [answer.status_code for answer in answers]) == (0, [200])
     assert started.log()[-1]["message"] == "ended"
     assert not Path(f"/proc/{pid}").exists()
+
+
+def test_rest_and_grpc_end_together_and_health_says_so_first(tiny_models: Path, tmp_path: Path) -> None:
+    settings = ("batching.batch_timeout_micros=3000000", "batching.max_batch_size=2", "network.shutdown_seconds=8")
+    started = Server(tiny_models, tmp_path / "log", *settings)
+    started.http.close()
+    under_way: list[tuple[int, float]] = []
+
+    def ask() -> None:
+        answer = httpx.post(f"{started.rest}/recommend", json=ASKED, timeout=30)
+        under_way.append((answer.status_code, time.monotonic()))
+
+    with grpc.insecure_channel(started.grpc) as channel:
+        health = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=30)
+        assert next(health).status == health_pb2.HealthCheckResponse.SERVING
+        asking = threading.Thread(target=ask)
+        asking.start()
+        time.sleep(0.5)  # by now the request waits for its call to fill up
+        started.process.send_signal(signal.SIGTERM)
+        assert next(health).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        told = time.monotonic()
+        time.sleep(0.2)
+        status = model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus
+        with pytest.raises(grpc.RpcError) as error:
+            status(get_model_status_pb2.GetModelStatusRequest(model_spec=ModelSpec(name="tiny")), timeout=30)
+        assert error.value.code() is grpc.StatusCode.UNAVAILABLE
+        refused = time.monotonic()
+        asking.join()
+        [(code, answered)] = under_way
+        assert code == 200
+        assert told < refused < answered
+        health.cancel()
+    assert started.process.wait(30) == 0
 
 
 def workers(server: Server) -> list[int]:
