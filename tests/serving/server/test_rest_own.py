@@ -141,6 +141,7 @@ def test_a_body_that_is_too_large_is_413_whether_or_not_it_tells_its_length(serv
         answer = server.http.post("/recommend", content=content, headers={"content-type": "application/json"})
         expected = {"error": "the body is too large: expected at most 1048576 bytes"}
         assert (answer.status_code, answer.json()) == (413, expected)
+        assert answer.headers["content-type"] == "application/json"
 
 
 def test_a_request_id_is_echoed_or_made_and_logged(server: Server) -> None:
