@@ -100,6 +100,9 @@ class Model:
         """
         now = math.inf if try_again else time.monotonic()
         self._refused = {version: until for version, until in self._refused.items() if now < until}
+        for version, loaded in self._loaded.items():
+            if loaded.kill_if_it_hangs():
+                _LOG.error("a model's process hangs and is killed", extra={"model": self.name, "version": version})
         published, decisions = await asyncio.to_thread(self._look)
         self.statuses = {version: status for version, status in self.statuses.items() if version in published}
         has_canary = self._config.release.canary_fraction > 0

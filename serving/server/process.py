@@ -3,6 +3,7 @@
 import asyncio
 import multiprocessing
 import socket
+import time
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ class ModelProcess:
         """Use `start`."""
         self._process, self._reader, self._writer = process, reader, writer
         self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._silent_since = 0.0
         self._receiving = asyncio.create_task(self._receive())
 
     @property
@@ -42,9 +44,18 @@ class ModelProcess:
         if not self.is_alive:
             raise _gone()
         reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        if not self._waiting:
+            self._silent_since = time.monotonic()
         self._waiting.append(reply)
         self._writer.write(frame(message))
         return await reply
+
+    def kill_if_silent(self, seconds: float) -> bool:
+        """Ends a process that has been asked and answered nothing for so long; returns whether it did."""
+        if not self.is_alive or not self._waiting or time.monotonic() - self._silent_since < seconds:
+            return False
+        self._process.kill()
+        return True
 
     async def stop(self) -> None:
         """Closes the socket, upon which the process ends; one that hangs is killed."""
@@ -60,6 +71,7 @@ class ModelProcess:
         try:
             while True:
                 reply = await receive(self._reader)
+                self._silent_since = time.monotonic()
                 waiting = self._waiting.popleft()
                 if not waiting.done():
                     waiting.set_result(reply)

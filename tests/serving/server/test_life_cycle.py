@@ -262,6 +262,28 @@ def test_a_request_under_way_is_answered_before_the_server_ends(models: Path, tm
     assert not Path(f"/proc/{pid}").exists()
 
 
+def test_a_process_that_hangs_is_replaced(tiny_models: Path, tmp_path: Path) -> None:
+    settings = ("release.poll_seconds=0.1", "batching.deadline_seconds=0.5", "batching.hang_seconds=2")
+    started = Server(tiny_models, tmp_path / "log", *settings)
+    [hanging] = workers(started)
+    os.kill(hanging, signal.SIGSTOP)
+    stopped = time.monotonic()
+    outcomes = []
+    while (answer := started.http.post("/recommend", json=ASKED)).status_code != 200:
+        outcomes.append(answer.status_code)
+        assert time.monotonic() < stopped + 60, answer.text
+        time.sleep(0.02)
+    assert outcomes[0] == 504
+    assert time.monotonic() > stopped + 2
+    assert len(started.events("a model's process hangs and is killed")) == 1
+    # Of a process that nobody asks, silence is no sign.
+    [new] = workers(started)
+    assert new != hanging
+    time.sleep(2.5)
+    assert workers(started) == [new]
+    assert started.stop() == 0
+
+
 def test_rest_and_grpc_end_together_and_health_says_so_first(tiny_models: Path, tmp_path: Path) -> None:
     settings = ("batching.batch_timeout_micros=3000000", "batching.max_batch_size=2", "network.shutdown_seconds=8")
     started = Server(tiny_models, tmp_path / "log", *settings)
