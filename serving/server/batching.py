@@ -131,7 +131,8 @@ class Batcher:
         else:
             # One request's fault must not be the others'.
             for waiting in batch:
-                await self._answer([waiting])
+                if not waiting.answer.done():
+                    await self._answer([waiting])
 
 
 def _key(signature: Signature, ask: Ask) -> _Key:
@@ -153,7 +154,7 @@ def _together(batch: list[_Waiting]) -> Ask:
     if len(batch) == 1:
         return first
     inputs = {name: _stacked([waiting.ask.inputs[name] for waiting in batch]) for name in first.inputs}
-    return replace(first, inputs=inputs)
+    return replace(first, inputs=inputs, request_id=",".join(waiting.ask.request_id for waiting in batch))
 
 
 def _stacked(values: list[Any]) -> Any:

@@ -1,5 +1,6 @@
 """Structured logs: one JSON object a line, on stderr; a request's lines bear its id."""
 
+import contextvars
 import logging
 import re
 import sys
@@ -9,6 +10,8 @@ from pythonjsonlogger.orjson import OrjsonFormatter
 
 REQUEST_ID = "x-request-id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+# Of the request that the current task answers.
+current_request_id: contextvars.ContextVar[str] = contextvars.ContextVar("current_request_id", default="")
 _FIELDS = "{asctime}{levelname}{name}{message}"
 
 

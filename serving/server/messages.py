@@ -38,18 +38,31 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Refused:
-    """The first word of a process that cannot serve its bundle, and why."""
+    """The first word of a process that cannot serve its bundle.
+
+    Attributes:
+      reason: for clients and the log.
+      is_final: whether the bundle itself is at fault, so that another try would end alike.
+    """
 
     reason: str
+    is_final: bool
 
 
 @dataclass(frozen=True)
 class Ask:
-    """Calls a signature; with `shown`, the answer also tells what a person sees of each item of `item_ids`."""
+    """Calls a signature.
+
+    Attributes:
+      signature, inputs: what to call, and with what.
+      shown: whether the answer also tells what a person sees of each item of `item_ids`.
+      request_id: for the log; of requests that share the call, all of them.
+    """
 
     signature: str
     inputs: Tensors
     shown: bool = False
+    request_id: str = ""
 
 
 @dataclass(frozen=True)

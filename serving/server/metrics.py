@@ -36,7 +36,10 @@ class Metrics:
             "recsys_model_version", "The version that serves under a label.", ("model", "label"), registry=self.registry
         )
         self.loads = Counter(
-            "recsys_model_loads", "Versions loaded or refused.", ("model", "outcome"), registry=self.registry
+            "recsys_model_loads",
+            "Versions loaded, refused for good, or failed and to be tried again.",
+            ("model", "outcome"),
+            registry=self.registry,
         )
         self.index_recall = Gauge(
             "recsys_index_recall",

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import math
 import random
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,8 @@ from serving.server.status import Code, ServingError, invalid, not_found
 _LOG = logging.getLogger("recsys.serving")
 
 STABLE, CANARY = "stable", "canary"
+# What failed to load is tried again after twice as long each time.
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 60.0
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,8 @@ class Model:
         self.name, self._path, self._config, self._metrics = path.name, path, config, metrics
         self.statuses: dict[int, VersionStatus] = {}
         self._loaded: dict[int, Servable] = {}
-        self._refused: set[int] = set()
+        self._refused: dict[int, float] = {}  # until when, by the monotonic clock
+        self._pauses_seconds: dict[int, float] = {}  # after the next failure
         self._plan = Plan()
         self._unloading: set[asyncio.Task[None]] = set()
 
@@ -83,17 +88,21 @@ class Model:
             raise not_found(self.name, version)
         found = self._loaded[chosen]
         if not found.is_alive:
-            raise ServingError(Code.UNAVAILABLE, "the model's process has ended; it is being started again")
+            raise ServingError(Code.UNAVAILABLE, self._why_down(chosen))
         return found
 
     async def refresh(self, try_again: bool) -> None:
         """Brings what is loaded in line with what is published: loads first, then switches, then unloads.
 
         Args:
-          try_again: versions that were refused before, too.
+          try_again: versions that were refused before, too; by itself it tries again what failed, after a pause, and
+            not what is damaged.
         """
-        if try_again:
-            self._refused.clear()
+        now = math.inf if try_again else time.monotonic()
+        self._refused = {version: until for version, until in self._refused.items() if now < until}
+        for version, loaded in self._loaded.items():
+            if loaded.kill_if_it_hangs():
+                _LOG.error("a model's process hangs and is killed", extra={"model": self.name, "version": version})
         published, decisions = await asyncio.to_thread(self._look)
         self.statuses = {version: status for version, status in self.statuses.items() if version in published}
         has_canary = self._config.release.canary_fraction > 0
@@ -123,11 +132,14 @@ class Model:
         try:
             loaded = await servable.load(self._path, version, self._config.batching, self._metrics)
         except BundleError as error:
-            self._refused.add(version)
-            self._set(version, "END", str(error))
-            self._metrics.loads.labels(self.name, "refused").inc()
-            _LOG.error("a version is refused", extra={"model": self.name, "version": version, "reason": str(error)})
+            self._refuse(version, math.inf, "refused", error)
             return
+        except ServingError as error:
+            pause = self._pauses_seconds.get(version, _FIRST_PAUSE_SECONDS)
+            self._pauses_seconds[version] = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            self._refuse(version, time.monotonic() + pause, "failed", error)
+            return
+        self._pauses_seconds.pop(version, None)
         if version in self._loaded:
             self._unload(version)
         self._loaded[version] = loaded
@@ -136,6 +148,12 @@ class Model:
         self._metrics.index_recall.labels(self.name, version).set(loaded.record.index_recall)
         self._metrics.live_recall.labels(self.name, version)
         _LOG.info("a version is loaded and warm", extra={"model": self.name, "version": version})
+
+    def _refuse(self, version: int, until: float, outcome: str, error: Exception) -> None:
+        self._refused[version] = until
+        self._set(version, "END", str(error))
+        self._metrics.loads.labels(self.name, outcome).inc()
+        _LOG.error("a version is refused", extra={"model": self.name, "version": version, "reason": str(error)})
 
     def _switch(self, plan: Plan) -> None:
         self._plan = plan
@@ -153,13 +171,20 @@ class Model:
         task.add_done_callback(self._unloading.discard)
 
     async def _drain(self, version: int, old: Servable) -> None:
-        is_served = version in self._loaded  # by the process that replaces one that has ended
-        if not is_served:
+        # Of the process that replaces one that has ended, or why there is none.
+        has_status = version in self._loaded or version in self._refused
+        if not has_status:
             self._set(version, "UNLOADING")
         await old.unload()
         _LOG.info("a version is unloaded", extra={"model": self.name, "version": version})
-        if not is_served:
+        if not has_status:
             self._set(version, "END")
+
+    def _why_down(self, version: int) -> str:
+        status = self.statuses.get(version)
+        if status is not None and status.error:
+            return status.error
+        return "the model's process has ended; it is being started again"
 
     def _set(self, version: int, state: str, error: str = "") -> None:
         self.statuses[version] = VersionStatus(version, state, error)

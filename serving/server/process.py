@@ -3,6 +3,7 @@
 import asyncio
 import multiprocessing
 import socket
+import time
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ class ModelProcess:
         """Use `start`."""
         self._process, self._reader, self._writer = process, reader, writer
         self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._silent_since = 0.0
         self._receiving = asyncio.create_task(self._receive())
 
     @property
@@ -42,9 +44,18 @@ class ModelProcess:
         if not self.is_alive:
             raise _gone()
         reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        if not self._waiting:
+            self._silent_since = time.monotonic()
         self._waiting.append(reply)
         self._writer.write(frame(message))
         return await reply
+
+    def kill_if_silent(self, seconds: float) -> bool:
+        """Ends a process that has been asked and answered nothing for so long; returns whether it did."""
+        if not self.is_alive or not self._waiting or time.monotonic() - self._silent_since < seconds:
+            return False
+        self._process.kill()
+        return True
 
     async def stop(self) -> None:
         """Closes the socket, upon which the process ends; one that hangs is killed."""
@@ -60,6 +71,7 @@ class ModelProcess:
         try:
             while True:
                 reply = await receive(self._reader)
+                self._silent_since = time.monotonic()
                 waiting = self._waiting.popleft()
                 if not waiting.done():
                     waiting.set_result(reply)
@@ -74,6 +86,7 @@ async def start(models: Path, version: int) -> tuple[ModelProcess, Loaded]:
 
     Raises:
       BundleError: it cannot be served.
+      ServingError: UNAVAILABLE, it could not be loaded this time.
     """
     ours, theirs = socket.socketpair()
     process = _processes.Process(target=worker.main, args=(theirs, models, version), daemon=True)
@@ -82,8 +95,8 @@ async def start(models: Path, version: int) -> tuple[ModelProcess, Loaded]:
     try:
         await asyncio.shield(starting)
         first = await receive(reader)
-    except (asyncio.IncompleteReadError, ConnectionError):
-        first = Refused(f"{models.name}/{version}: its process ended while it was loading")
+    except (EOFError, OSError):  # it, or the server of forks, has ended
+        first = Refused(f"{models.name}/{version}: its process ended while it was loading", is_final=False)
     except asyncio.CancelledError:  # the server ends
         writer.close()
         await starting
@@ -91,8 +104,11 @@ async def start(models: Path, version: int) -> tuple[ModelProcess, Loaded]:
         raise
     if isinstance(first, Refused):
         writer.close()
-        await asyncio.to_thread(process.join)
-        raise BundleError(first.reason)
+        if process.pid is not None:
+            await asyncio.to_thread(process.join)
+        if first.is_final:
+            raise BundleError(first.reason)
+        raise ServingError(Code.UNAVAILABLE, f"{first.reason}; it is tried again")
     return ModelProcess(process, reader, writer), first
 
 

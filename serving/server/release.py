@@ -4,6 +4,10 @@
 for versions, so a command on another terminal takes effect within a second, and outlives a restart.
 """
 
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -86,13 +90,13 @@ def roll_back(models: Path) -> tuple[int, int]:
     Raises:
       BundleError: nothing would be left to serve.
     """
-    decisions = read_decisions(models)
-    left = [version for version in versions(models) if version not in decisions.withdrawn]
-    if len(left) < 2:
-        have = ", ".join(map(str, left)) or "none"
-        raise BundleError(f"{models} cannot be rolled back: expected an older version to serve, it has {have}")
-    _write(models, decisions.model_copy(update={"withdrawn": (*decisions.withdrawn, left[-1])}))
-    return left[-1], left[-2]
+    with _alone(models):
+        decisions, left = _left(models)
+        if len(left) < 2:
+            have = ", ".join(map(str, left)) or "none"
+            raise BundleError(f"{models} cannot be rolled back: expected an older version to serve, it has {have}")
+        _write(models, decisions.model_copy(update={"withdrawn": (*decisions.withdrawn, left[-1])}))
+        return left[-1], left[-2]
 
 
 def promote(models: Path) -> int:
@@ -101,12 +105,32 @@ def promote(models: Path) -> int:
     Raises:
       BundleError: there is none.
     """
+    with _alone(models):
+        decisions, left = _left(models)
+        if not left:
+            raise BundleError(f"{models} has no version to promote: export one first")
+        _write(models, decisions.model_copy(update={"promoted": left[-1]}))
+        return left[-1]
+
+
+@contextlib.contextmanager
+def _alone(models: Path) -> Iterator[None]:
+    """Keeps every other process and thread from deciding on what this one is about to change."""
+    try:
+        folder = os.open(models, os.O_RDONLY | os.O_DIRECTORY)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise BundleError(f"{models} holds no bundle: expected the folder of a model, <models>/<name>") from error
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+def _left(models: Path) -> tuple[Decisions, list[int]]:
+    """The decisions so far, and the versions that they leave."""
     decisions = read_decisions(models)
-    left = [version for version in versions(models) if version not in decisions.withdrawn]
-    if not left:
-        raise BundleError(f"{models} has no version to promote: export one first")
-    _write(models, decisions.model_copy(update={"promoted": left[-1]}))
-    return left[-1]
+    return decisions, [version for version in versions(models) if version not in decisions.withdrawn]
 
 
 def _write(models: Path, decisions: Decisions) -> None:

@@ -51,6 +51,7 @@ async def _serve(models: Path, config: ServerConfig) -> None:
         uvicorn.Config(
             make_app(service, gatekeeper, metrics, config.limits),
             http=OneWriteProtocol,
+            ws="none",
             proxy_headers=False,
             log_config=None,
             access_log=False,
@@ -60,16 +61,19 @@ async def _serve(models: Path, config: ServerConfig) -> None:
     )
     listening = _bound(config.network)
     rpc = RpcServer(service, gatekeeper, metrics, config)
-    _end_on_signals(rest)
+    ending = _ending_on_signals()
     await rpc.start()
     rest_port = listening.getsockname()[1]
     _LOG.info("listening", extra={"host": config.network.host, "rest_port": rest_port, "grpc_port": rpc.port})
     # What has been imported is never garbage; looking through it again and again would stall requests.
     gc.freeze()
     watching = asyncio.create_task(registry.watch(rpc.tell_health))
-    watching.add_done_callback(lambda _: rest.end())
-    await rest.serve(sockets=[listening])
-    await rpc.stop()
+    answering = asyncio.create_task(rest.serve(sockets=[listening]))
+    for task in (watching, answering):
+        task.add_done_callback(lambda _: ending.set())
+    await ending.wait()
+    rest.should_exit = True
+    await asyncio.gather(rpc.stop(), answering)
     watching.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await watching
@@ -84,13 +88,12 @@ class _RestServer(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         yield
 
-    def end(self) -> None:
-        self.should_exit = True
 
-
-def _end_on_signals(rest: _RestServer) -> None:
+def _ending_on_signals() -> asyncio.Event:
+    ending = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, rest.end)
+        asyncio.get_running_loop().add_signal_handler(number, ending.set)
+    return ending
 
 
 def _bound(network: NetworkConfig) -> socket.socket:

@@ -38,7 +38,7 @@ class Servable:
         self.model, self.version, self.record = models.name, version, loaded.record
         self.signature_defs = SignatureDefMap.FromString(loaded.signature_defs)
         self.signatures = read_signatures(self.signature_defs)
-        self._process = worker
+        self._process, self._hang_seconds = worker, config.hang_seconds
         self.batcher = Batcher(self._call, config, metrics.batch_rows.labels(self.model).observe)
         self._users = self._searches = 0
         self._unused = asyncio.Event()
@@ -48,6 +48,10 @@ class Servable:
     def is_alive(self) -> bool:
         """Whether its process can be asked."""
         return self._process.is_alive
+
+    def kill_if_it_hangs(self) -> bool:
+        """Ends a process that has not answered for `BatchingConfig.hang_seconds`; returns whether it did."""
+        return self._process.kill_if_silent(self._hang_seconds)
 
     @contextmanager
     def in_use(self) -> Iterator["Servable"]:
@@ -102,6 +106,7 @@ async def load(models: Path, version: int, config: BatchingConfig, metrics: Metr
 
     Raises:
       BundleError: it cannot be served.
+      ServingError: UNAVAILABLE, it could not be loaded this time.
     """
     worker, loaded = await process.start(models, version)
     return Servable(models, version, worker, loaded, config, metrics)

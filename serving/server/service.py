@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from serving.server.logs import current_request_id
 from serving.server.messages import Ask, Found, Tensors
 from serving.server.registry import Registry
 from serving.server.servable import Servable
@@ -77,7 +78,7 @@ class Service:
             rows = signature.require_inputs(given)
             self._require_within_limits(given, rows, servable)
             deadline = self._config.batching.deadline_seconds
-            ask = Ask(signature.name, given, shown)
+            ask = Ask(signature.name, given, shown, current_request_id.get())
             seconds = deadline if seconds is None else min(seconds, deadline)
             answer = await servable.batcher.run(signature, ask, rows, seconds)
             self._shadow.consider(servable, ask, answer)
@@ -112,10 +113,20 @@ class Service:
             raise invalid(f"model is missing: expected one of {', '.join(names)}")
         return name or names[0]
 
-    def _require_within_limits(self, inputs: Tensors, rows: int, servable: Servable) -> None:
+    def require_size(self, rows: int, history: int = 0) -> None:
+        """Checks a batch and the width of its history; who repeats a history in every row asks before there are arrays.
+
+        Raises:
+          ServingError: INVALID_ARGUMENT, there are too many rows, or too many items in the history of each.
+        """
         limits = self._config.limits
         if not 1 <= rows <= limits.rows:
             raise invalid(f"a batch of {rows}: expected 1 … {limits.rows} rows")
+        _require_width("history", history, limits.history)
+
+    def _require_within_limits(self, inputs: Tensors, rows: int, servable: Servable) -> None:
+        limits = self._config.limits
+        self.require_size(rows)
         for name, value in inputs.items():
             if value.dtype == object:
                 _require_short_strings(name, value, limits)
@@ -127,9 +138,12 @@ class Service:
 
 def _require_short_strings(name: str, value: Any, limits: LimitsConfig) -> None:
     width = value.shape[1] if value.ndim > 1 else 0
-    most = limits.exclude if name == "exclude" else limits.history
-    if width > most:
-        raise invalid(f"{name} has {width} elements: expected at most {most}")
+    _require_width(name, width, limits.exclude if name == "exclude" else limits.history)
     longest = max(map(len, value.flat), default=0)
     if longest > limits.string_bytes:
         raise invalid(f"{name} has a string of {longest} bytes: expected at most {limits.string_bytes}")
+
+
+def _require_width(name: str, width: int, most: int) -> None:
+    if width > most:
+        raise invalid(f"{name} has {width} elements: expected at most {most}")

@@ -32,12 +32,15 @@ class BatchingConfig(Frozen):
         without any timeout.
       max_enqueued_batches: requests beyond `max_batch_size` times this many waiting rows are refused at once.
       deadline_seconds: a request without an answer after so long is refused.
+      hang_seconds: a model's process that has answered nothing for so long is killed and started again. A single call
+        may not take longer.
     """
 
     max_batch_size: int = Field(default=64, ge=1)
     batch_timeout_micros: int = Field(default=0, ge=0)
     max_enqueued_batches: int = Field(default=16, ge=1)
     deadline_seconds: float = Field(default=10.0, gt=0)
+    hang_seconds: float = Field(default=60.0, gt=0)
 
 
 class LimitsConfig(Frozen):

@@ -1,5 +1,6 @@
 """What a model's signatures take and give, and what of a request fits them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,12 +43,12 @@ class Spec:
 
     def fits(self, value: Any) -> bool:
         """Whether an array has this dtype and shape."""
-        sizes = zip(value.shape, self.shape, strict=False)
-        return (
-            value.dtype == numpy_dtype(self.dtype)
-            and value.ndim == len(self.shape)
-            and all(b in (a, None) for a, b in sizes)
-        )
+        return value.dtype == numpy_dtype(self.dtype) and self.allows(value.shape)
+
+    def allows(self, shape: Sequence[int]) -> bool:
+        """Whether it has as many axes, each of a size that is right."""
+        sizes = zip(shape, self.shape, strict=False)
+        return len(shape) == len(self.shape) and all(b in (a, None) for a, b in sizes)
 
     def __str__(self) -> str:
         return f"{self.dtype} [{', '.join('any' if size is None else str(size) for size in self.shape)}]"

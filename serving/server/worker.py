@@ -16,6 +16,7 @@ from tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
 
 from recsys.errors import RecsysError
 from serving.bundle import Bundle, open_bundle
+from serving.server.logs import log_as_json
 from serving.server.messages import Answer, Ask, Failed, Found, Loaded, Refused, Search, frame, receive_blocking
 from serving.server.status import Code
 from serving.server.warmup import warm_up
@@ -30,14 +31,17 @@ def main(connection: socket.socket, models: Path, version: int) -> None:
     # Ctrl-C and a supervisor's SIGTERM reach all processes; the server lets requests end before it closes the socket.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    log_as_json()
+    tensorflow = logging.getLogger("tensorflow")
+    tensorflow.handlers.clear()  # its own writes plain text
+    tensorflow.setLevel(logging.ERROR)
     # The other end may go with a reply unread, or before there is one.
     with contextlib.suppress(ConnectionError), connection, connection.makefile("rb") as requests:
         try:
             bundle, loaded = _load(models, version)
             catalogue = _Catalogue(bundle)
         except (RecsysError, OSError, tf.errors.OpError, DecodeError) as error:
-            connection.sendall(frame(Refused(_without_path(error, models))))
+            connection.sendall(frame(_refused(error, models, version)))
             return
         # What has been loaded is never garbage; looking through it again and again would stall requests.
         gc.freeze()
@@ -54,10 +58,12 @@ def _load(models: Path, version: int) -> tuple[Bundle, Loaded]:
     return bundle, Loaded(bundle.record, signatures.SerializeToString(), requests)
 
 
-def _without_path(error: Exception, models: Path) -> str:
+def _refused(error: Exception, models: Path, version: int) -> Refused:
     """What clients may read: `<name>/<version>` in place of where that is."""
-    text = str(error).replace(f"{models.parent}/", "")
-    return " ".join(text.split()) if isinstance(error, RecsysError) else f"{models.name} cannot be loaded"
+    if isinstance(error, RecsysError):
+        return Refused(" ".join(str(error).replace(f"{models.parent}/", "").split()), is_final=True)
+    _LOG.error("a version cannot be loaded", exc_info=error)
+    return Refused(f"{models.name}/{version} cannot be loaded", is_final=False)
 
 
 class _Catalogue:
@@ -91,7 +97,7 @@ def call(signature: Any, ask: Ask) -> Answer | Failed:
         code = Code.numbered(error.error_code) if isinstance(error, tf.errors.OpError) else Code.INTERNAL
         if code in _BY_REQUEST:
             return Failed("the model cannot answer these inputs", code)
-        _LOG.exception("a call of %s failed", ask.signature)
+        _LOG.exception("a call of %s failed", ask.signature, extra={"request_id": ask.request_id})
         return Failed("the model failed", code)
 
 

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.server import auth
 from serving.server.auth import Gatekeeper
-from serving.server.logs import REQUEST_ID, request_id
+from serving.server.logs import REQUEST_ID, current_request_id, request_id
 from serving.server.metrics import Metrics
 from serving.server.rest.answers import error_answer, refusal
 from serving.server.rest.operations import ADMIN_PREFIX, OPEN_PATHS, OPEN_PREFIX
@@ -41,6 +41,7 @@ class Gate:
         started = time.perf_counter()
         headers = Headers(scope=scope)
         identity = request_id(headers.get(REQUEST_ID, ""))
+        current_request_id.set(identity)
         outgoing = _Outgoing(send, identity)
         try:
             await self._admitted(scope, headers)(scope, self._bounded(receive), outgoing)

@@ -172,6 +172,8 @@ def _tensor(given: InferInput, signature: Signature) -> npt.NDArray[Any]:
         raise invalid(f"inputs: expected {', '.join(sorted(signature.inputs))}; received {given.name[:64]!r}")
     if given.datatype != _DATATYPES[spec.dtype]:
         raise invalid(f"input {given.name}: expected {_DATATYPES[spec.dtype]}, received {given.datatype[:64]!r}")
+    if not spec.allows(given.shape):
+        raise invalid(f"input {given.name}: expected {spec}, received {Spec(spec.dtype, tuple(given.shape))}")
     flat = _flat(given.data)
     if spec.dtype.startswith("int"):
         # JSON has one kind of numbers: there are clients that write 3 as 3.0.

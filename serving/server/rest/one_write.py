@@ -1,4 +1,4 @@
-"""HTTP/1.1 as uvicorn speaks it, with an answer's head and body in one write.
+"""HTTP/1.1 with an answer's head and body in one write.
 
 uvicorn writes them one after the other, each a system call and a packet that wakes the client: with small answers that
 is half of what a request costs.
@@ -7,10 +7,10 @@ is half of what a request costs.
 import asyncio
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from serving.server.rest.bounded_heads import BoundedHeadsProtocol
 
 
-class OneWriteProtocol(HttpToolsProtocol):
+class OneWriteProtocol(BoundedHeadsProtocol):
     """A connection's protocol."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]

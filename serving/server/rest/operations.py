@@ -99,6 +99,9 @@ async def _decide(service: Service, model: str, decide: Callable[..., Any]) -> R
         await asyncio.to_thread(decide, path)
     except BundleError as error:
         raise ServingError(Code.FAILED_PRECONDITION, str(error).replace(f"{path.parent}/", "")) from error
+    except OSError as error:
+        reason = f"{model}: the decision cannot be written ({error.strerror}); expected a folder that takes files"
+        raise ServingError(Code.FAILED_PRECONDITION, reason) from error
     await service.registry.refresh()
     return json_answer(_plan(service, model))
 

@@ -197,11 +197,13 @@ def operations(service: Service) -> list[Operation]:
     async def explain(request: Request) -> Response:
         """Finds what a user took that is nearest to items: why they may have been recommended."""
         asked = await read_body(request, ExplainRequest)
+        rows = len(asked.item_ids)
 
         def inputs(signature: Signature) -> Tensors:
+            service.require_size(rows, len(asked.history))
             return _scalars(signature, k=asked.k) | {
-                "user_id": strings([asked.user_id.encode()] * len(asked.item_ids)),
-                "history": string_rows([[item.encode() for item in asked.history]] * len(asked.item_ids)),
+                "user_id": strings([asked.user_id.encode()] * rows),
+                "history": string_rows([[item.encode() for item in asked.history]] * rows),
                 "item_id": strings([item.encode() for item in asked.item_ids]),
             }
 

@@ -9,7 +9,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from serving.server.auth import Gatekeeper, Scope
-from serving.server.logs import REQUEST_ID, request_id
+from serving.server.logs import REQUEST_ID, current_request_id, request_id
 from serving.server.metrics import Metrics
 from serving.server.status import Code, ServingError, invalid
 
@@ -36,32 +36,34 @@ class Calls:
         async def call(content: bytes, context: grpc.aio.ServicerContext) -> bytes:
             started = time.perf_counter()
             request = request_type()
-            outcome: Code | None = None
+            status = "CANCELLED"  # unless it comes to an end: the client may go away, or its time be over
             metadata = _metadata(context)
             identity = request_id(metadata.get(REQUEST_ID, ""))
+            current_request_id.set(identity)
             context.set_trailing_metadata(((REQUEST_ID, identity),))
             try:
                 self._gatekeeper.admit(metadata.get("authorization", ""), scope)
                 _parse(request, content)
                 answer = await handler(request, context.time_remaining())
-                return bytes(answer.SerializeToString())
+                reply = bytes(answer.SerializeToString())
+                status = "OK"
+                return reply
             except ServingError as error:
-                outcome = error.code
+                status = error.code.name
                 await context.abort(_CODES[error.code.number], str(error))
             except Exception:
-                outcome = Code.INTERNAL
+                status = Code.INTERNAL.name
                 _LOG.exception("a call failed", extra={"request_id": identity})
                 await context.abort(grpc.StatusCode.INTERNAL, "the server failed")
             finally:
-                self._record(name, identity, request, outcome, time.perf_counter() - started)
+                self._record(name, identity, request, status, time.perf_counter() - started)
             raise AssertionError("abort raises")
 
         return grpc.unary_unary_rpc_method_handler(call)
 
-    def _record(self, name: str, identity: str, request: Any, outcome: Code | None, seconds: float) -> None:
+    def _record(self, name: str, identity: str, request: Any, status: str, seconds: float) -> None:
         spec = getattr(request, "model_spec", None)
         model = spec.name if spec is not None and self._is_model(spec.name) else ""
-        status = "OK" if outcome is None else outcome.name
         self._metrics.requests.labels("grpc", name, model, status).inc()
         self._metrics.seconds.labels("grpc", name).observe(seconds)
         extra = {"request_id": identity, "method": name, "model": model, "status": status}

@@ -26,6 +26,7 @@ class Model:
 
     def __init__(self, seconds: float = 0.02) -> None:
         self.calls: list[list[str]] = []
+        self.request_ids: list[str] = []
         self.gate = asyncio.Event()
         self.gate.set()
         self._seconds = seconds
@@ -33,6 +34,7 @@ class Model:
     async def __call__(self, ask: Ask) -> Answer | Failed:
         users = [user.decode() for user in ask.inputs["user_id"]]
         self.calls.append(users)
+        self.request_ids.append(ask.request_id)
         await asyncio.sleep(self._seconds)
         await self.gate.wait()
         if "poison" in users:
@@ -45,10 +47,12 @@ class Model:
 
 
 def ask(*users: str, history: str = "", k: int = 1) -> Ask:
+    """A request whose id is its first user."""
     rows = [history.encode().split(b",") if history else [] for _ in users]
     return Ask(
         "echo",
         {"user_id": strings([user.encode() for user in users]), "history": string_rows(rows), "k": np.int32(k)[...]},
+        request_id=users[0],
     )
 
 
@@ -193,6 +197,24 @@ def test_one_request_that_the_model_refuses_does_not_harm_those_that_share_its_c
         assert outcomes == [["a::1"], ["b::1"], ["c::1"], ["d::1"]]
 
     run(test)
+
+
+def test_a_refused_call_is_not_repeated_for_those_who_do_not_wait_any_longer() -> None:
+    async def test(model: Model, send: Any, sizes: list[int]) -> None:
+        model.gate.clear()
+        late = [asyncio.create_task(send(ask(user), deadline=0.05)) for user in ("late0", "late1")]
+        others = [asyncio.create_task(send(ask(user))) for user in ("poison", "gone", "here")]
+        await asyncio.gather(*late, return_exceptions=True)
+        others[1].cancel()
+        await asyncio.sleep(0)
+        model.gate.set()
+        outcomes = await asyncio.gather(*others, return_exceptions=True)
+        assert refusal(outcomes[0])[0] is Code.INVALID_ARGUMENT
+        assert outcomes[2] == ["here::1"]
+        assert model.calls == [["late0", "late1", "poison", "gone", "here"], ["poison"], ["here"]]
+        assert model.request_ids == ["late0,late1,poison,gone,here", "poison", "here"]
+
+    run(test, max_batch_size=5, batch_timeout_micros=5_000_000)
 
 
 @pytest.mark.parametrize(("micros", "expected"), [(0, [1, 1, 1]), (100_000, [3])])

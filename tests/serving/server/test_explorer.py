@@ -1,5 +1,6 @@
 """The explorer page in headless Chromium, by clicks and keys."""
 
+import json
 import os
 import re
 import shutil
@@ -9,7 +10,9 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from running_server import Server
+from running_server import Server, publish
+
+from serving.server.release import promote
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
@@ -128,6 +131,49 @@ def test_a_user_who_is_picked_gets_theirs_and_reads_why(browser: Browser, server
     )
     assert len(told) > 10
     assert problems == []
+    page.context.close()
+
+
+def test_the_header_follows_what_serves_while_the_page_is_open(
+    browser: Browser, tiny_models: Path, tmp_path: Path
+) -> None:
+    def measure_another_recall(bundle: Path) -> None:
+        record = bundle / "assets.extra" / "bundle.json"
+        record.write_text(json.dumps(json.loads(record.read_text()) | {"index_recall": 0.9876}))
+
+    shutil.copytree(tiny_models / "tiny" / "1", tmp_path / "models" / "tiny" / "1")
+    server = Server(tmp_path / "models", tmp_path / "log", "release.poll_seconds=0.1", "release.canary_fraction=0.5")
+    page, problems = open_page(browser, server)
+    expect(page.locator("#about")).to_have_text("tiny, version 1: 293 items, index recall@100 1.0000")
+    publish(tmp_path / "models" / "tiny", 2, measure_another_recall)
+    server.wait_for(2, "AVAILABLE")
+    page.fill("#user", "u3")
+    on_trial = "tiny, version 1 (on trial: 2): 293 items, index recall@100 1.0000"
+    expect(page.locator("#about")).to_have_text(on_trial)
+    promote(tmp_path / "models" / "tiny")
+    server.wait_for(1, "END")
+    page.fill("#user", "u4")
+    expect(page.locator("#about")).to_have_text("tiny, version 2: 293 items, index recall@100 0.9876")
+    expect(page.locator("#rests-on")).to_have_text("Known to version 2; the answer rests on: user.")
+    assert problems == []
+    page.context.close()
+    assert server.stop() == 0
+
+
+def test_recommendations_are_shown_although_their_reasons_are_not_found(browser: Browser, server: Server) -> None:
+    page, _ = open_page(browser, server)
+    refusal = {"error": "the queue is full: try again later"}
+    page.route("**/explain", lambda route: route.fulfill(status=503, json=refusal))
+    page.fill("#user", "u3")
+    expect(page.locator("#unexplained")).to_have_text("Why is not known: the queue is full: try again later")
+    own = server.http.post("/recommend", json={"user_id": "u3", "k": 20}).json()
+    assert recommended(page) == [item["item_id"] for item in own["items"]]
+    expect(page.locator(".because")).to_have_count(0)
+    expect(page.get_by_role("alert")).to_be_empty()
+    page.unroute("**/explain")
+    page.fill("#user", "u4")
+    expect(page.locator("#unexplained")).to_be_empty()
+    expect(page.locator(".because").first).to_be_visible()
     page.context.close()
 
 

@@ -50,7 +50,7 @@ _VALUES = st.recursive(
     st.none()
     | st.booleans()
     | st.integers()
-    | st.floats(allow_nan=False)
+    | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(max_size=8)
     | st.just({"b64": "dTE="}),
     lambda inner: (
@@ -58,20 +58,53 @@ _VALUES = st.recursive(
     ),
     max_leaves=12,
 )
-_SIGNATURES = st.sampled_from(["", "serving_default", "recommend", "embed_query", "similar_items"])
+_SIGNATURES = st.sampled_from(
+    [
+        *("", "serving_default", "recommend", "recommend_with_options", "recommend_exactly"),
+        *("embed_query", "similar_items", "explain"),
+    ]
+)
+_STRINGS, _MANY = st.lists(st.text(max_size=4), max_size=4), st.sampled_from([0, 1, 2, 1025, 2**31])
+_BODIES = {
+    "/v1/models/tiny:predict": (
+        st.builds(lambda name, value: {"signature_name": name, "inputs": value}, _SIGNATURES, _VALUES)
+        | st.builds(lambda name, value: {"signature_name": name, "instances": [value, value]}, _SIGNATURES, _VALUES)
+    ),
+    "/v2/models/tiny/infer": st.fixed_dictionaries(
+        {
+            "parameters": st.fixed_dictionaries({"signature_name": _SIGNATURES}),
+            "inputs": st.lists(
+                st.fixed_dictionaries(
+                    {
+                        "name": st.sampled_from(["user_id", "history", "exclude", "categories", "item_id", "k"]),
+                        "datatype": st.sampled_from(["BYTES", "INT32"]),
+                        "shape": st.lists(_MANY, max_size=4),
+                        "data": st.just([]) | _STRINGS | _VALUES,
+                    }
+                ),
+                min_size=1,
+                max_size=4,
+                unique_by=lambda given: given["name"],
+            ),
+        }
+    ),
+    "/recommend": st.fixed_dictionaries(
+        {}, optional={"user_id": st.text(max_size=4), "history": _STRINGS, "categories": _STRINGS, "leaves": _MANY}
+    ),
+    "/similar": st.fixed_dictionaries({"item_id": st.text(max_size=4)}, optional={"k": _MANY}),
+    "/explain": st.builds(
+        lambda items, history, rows, width: {"item_ids": items * rows, "history": history * width},
+        *(_STRINGS, _STRINGS, *(st.sampled_from([1, 300, 2000]),) * 2),
+    ),
+}
 
 
-@pytest.mark.parametrize("path", ["/v1/models/tiny:predict", "/v2/models/tiny/infer", "/recommend", "/similar"])
+@pytest.mark.parametrize("path", _BODIES)
 def test_no_body_harms(server: Server, path: str) -> None:
-    keys = ["signature_name", "instances", "inputs", "user_id", "history", "exclude", "k", "item_id"]
+    keys = ["signature_name", "instances", "inputs", "user_id", "history", "exclude", "k", "item_id", "item_ids"]
 
     @hypothesis.settings(_MODEST, max_examples=60)
-    @hypothesis.given(
-        content=st.binary(max_size=64)
-        | st.builds(lambda name, value: {"signature_name": name, "inputs": value}, _SIGNATURES, _VALUES)
-        | st.builds(lambda name, value: {"signature_name": name, "instances": [value, value]}, _SIGNATURES, _VALUES)
-        | st.dictionaries(st.sampled_from(keys), _VALUES)
-    )
+    @hypothesis.given(content=st.binary(max_size=64) | st.dictionaries(st.sampled_from(keys), _VALUES) | _BODIES[path])
     def ask(content: Any) -> None:
         sent = {"content": content} if isinstance(content, bytes) else {"json": content}
         answer = server.http.post(path, **sent)

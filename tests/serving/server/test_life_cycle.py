@@ -13,8 +13,10 @@ from typing import Any
 import grpc
 import httpx
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from running_server import ADMIN, Server, children, publish
-from tensorflow_serving.apis import model_management_pb2, model_service_pb2_grpc
+from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2, model_service_pb2_grpc
+from tensorflow_serving.apis.model_pb2 import ModelSpec
 
 USER = {"authorization": "Bearer the-token"}
 ASKED = {"model": "tiny", "user_id": "u3", "k": 5}
@@ -185,6 +187,36 @@ def test_health_and_the_page_need_no_token(server: Server) -> None:
         assert [anonymous.get(path).status_code for path in ("/metrics", "/models", "/items?query=a")] == [401] * 3
 
 
+def test_a_decision_that_cannot_be_written_is_refused_without_a_path(server: Server, models: Path) -> None:
+    before = plan(server)
+    partial = models / "tiny" / ".serving.json.partial"
+    partial.mkdir()  # where it is written first
+    try:
+        answer = server.http.post("/admin/models/tiny/promote", headers=ADMIN)
+    finally:
+        partial.rmdir()
+    reason = "tiny: the decision cannot be written (Is a directory); expected a folder that takes files"
+    assert (answer.status_code, answer.json()) == (400, {"error": reason})
+    assert plan(server) == before
+
+
+def test_a_websocket_is_a_request_like_any_other(server: Server) -> None:
+    upgrade = {
+        "connection": "upgrade",
+        "upgrade": "websocket",
+        "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+        "sec-websocket-version": "13",
+    }
+    with httpx.Client(base_url=server.rest, headers=upgrade) as anonymous:
+        answers = [anonymous.get(path) for path in ("/models", "/healthz", "/models")]
+    refusal = {"error": "expected a known token: Authorization: Bearer <token>"}
+    assert [(answer.status_code, answer.json()) for answer in answers] == [
+        (401, refusal),
+        (200, {"status": "ok"}),
+        (401, refusal),
+    ]
+
+
 def test_grpc_takes_the_same_tokens_and_reloads_for_an_admin(server: Server, models: Path) -> None:
     request = model_management_pb2.ReloadConfigRequest()
     config = request.config.model_config_list.config.add(name="tiny", model_platform="tensorflow")
@@ -228,6 +260,61 @@ def test_a_request_under_way_is_answered_before_the_server_ends(models: Path, tm
     assert (code, [answer.status_code for answer in answers]) == (0, [200])
     assert started.log()[-1]["message"] == "ended"
     assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_process_that_hangs_is_replaced(tiny_models: Path, tmp_path: Path) -> None:
+    settings = ("release.poll_seconds=0.1", "batching.deadline_seconds=0.5", "batching.hang_seconds=2")
+    started = Server(tiny_models, tmp_path / "log", *settings)
+    [hanging] = workers(started)
+    os.kill(hanging, signal.SIGSTOP)
+    stopped = time.monotonic()
+    outcomes = []
+    while (answer := started.http.post("/recommend", json=ASKED)).status_code != 200:
+        outcomes.append(answer.status_code)
+        assert time.monotonic() < stopped + 60, answer.text
+        time.sleep(0.02)
+    assert outcomes[0] == 504
+    assert time.monotonic() > stopped + 2
+    assert len(started.events("a model's process hangs and is killed")) == 1
+    # Of a process that nobody asks, silence is no sign.
+    [new] = workers(started)
+    assert new != hanging
+    time.sleep(2.5)
+    assert workers(started) == [new]
+    assert started.stop() == 0
+
+
+def test_rest_and_grpc_end_together_and_health_says_so_first(tiny_models: Path, tmp_path: Path) -> None:
+    settings = ("batching.batch_timeout_micros=3000000", "batching.max_batch_size=2", "network.shutdown_seconds=8")
+    started = Server(tiny_models, tmp_path / "log", *settings)
+    started.http.close()
+    under_way: list[tuple[int, float]] = []
+
+    def ask() -> None:
+        answer = httpx.post(f"{started.rest}/recommend", json=ASKED, timeout=30)
+        under_way.append((answer.status_code, time.monotonic()))
+
+    with grpc.insecure_channel(started.grpc) as channel:
+        health = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=30)
+        assert next(health).status == health_pb2.HealthCheckResponse.SERVING
+        asking = threading.Thread(target=ask)
+        asking.start()
+        time.sleep(0.5)  # by now the request waits for its call to fill up
+        started.process.send_signal(signal.SIGTERM)
+        assert next(health).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        told = time.monotonic()
+        time.sleep(0.2)
+        status = model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus
+        with pytest.raises(grpc.RpcError) as error:
+            status(get_model_status_pb2.GetModelStatusRequest(model_spec=ModelSpec(name="tiny")), timeout=30)
+        assert error.value.code() is grpc.StatusCode.UNAVAILABLE
+        refused = time.monotonic()
+        asking.join()
+        [(code, answered)] = under_way
+        assert code == 200
+        assert told < refused < answered
+        health.cancel()
+    assert started.process.wait(30) == 0
 
 
 def workers(server: Server) -> list[int]:

@@ -13,6 +13,7 @@ import grpc
 import httpx
 import pytest
 import tensorflow as tf
+from prometheus_client.parser import text_string_to_metric_families
 from running_server import Server, children
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
@@ -93,6 +94,41 @@ def test_a_request_without_an_answer_in_time_is_504(server: Server) -> None:
     answer = server.http.post("/recommend", json={"user_id": "u1", "k": 5})
     assert (answer.status_code, answer.json()) == (504, {"error": LATE})
     assert 2 <= time.monotonic() - started < 15
+
+
+def calls(server: Server) -> dict[str, float]:
+    """How many gRPC calls had which outcome."""
+    families = {family.name: family for family in text_string_to_metric_families(server.http.get("/metrics").text)}
+    samples = families["recsys_requests"].samples
+    return {
+        sample.labels["status"]: sample.value
+        for sample in samples
+        if sample.name == "recsys_requests_total" and sample.labels["protocol"] == "grpc"
+    }
+
+
+@pytest.mark.parametrize("ending", ["deadline", "cancel"])
+def test_a_call_whose_client_has_gone_is_not_counted_as_answered(server: Server, ending: str) -> None:
+    message = predict_pb2.PredictRequest()
+    message.model_spec.name = "tiny"
+    message.inputs["user_id"].CopyFrom(tf.make_tensor_proto(["u1"]))
+    before = calls(server)
+    with grpc.insecure_channel(server.grpc) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        metadata = (("x-request-id", f"gone-by-{ending}"),)
+        call = stub.Predict.future(message, timeout=0.3 if ending == "deadline" else 10, metadata=metadata)
+        if ending == "cancel":
+            time.sleep(0.3)
+            call.cancel()
+        with pytest.raises((grpc.RpcError, grpc.FutureCancelledError)):
+            call.result()
+        line = server.line_of(f"gone-by-{ending}")
+    after = calls(server)
+    # The server may notice first that the client's time is over.
+    assert line["status"] in {"deadline": ("CANCELLED", "DEADLINE_EXCEEDED"), "cancel": ("CANCELLED",)}[ending]
+    assert {status: after[status] - before.get(status, 0) for status in after} == {
+        status: float(status == line["status"]) for status in after
+    }
 
 
 def test_a_full_queue_refuses_at_once_over_rest_and_grpc(server: Server) -> None:

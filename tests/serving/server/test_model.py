@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import signal
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -109,6 +110,71 @@ def test_a_model_whose_process_has_ended_is_not_ready_until_it_is_loaded_again(p
         assert error.value.code.http_status == 503
         await model.refresh(False)
         assert model.is_ready
+
+    run(path, test)
+
+
+def test_a_process_that_is_killed_while_it_loads_is_started_again_after_a_pause_that_doubles(path: Path) -> None:
+    async def test(model: Model) -> None:
+        await model.refresh(False)
+        await kill(model)
+        for pause in (1, 2):
+            failed = await kill_while_it_loads(model)
+            reason = "tiny/1: its process ended while it was loading; it is tried again"
+            assert (model.statuses[1].state, model.statuses[1].error) == ("END", reason)
+            with pytest.raises(ServingError) as error:
+                model.find(None, None)
+            assert (error.value.code.http_status, str(error.value)) == (503, reason)
+            while time.monotonic() < failed + 0.8 * pause:
+                await model.refresh(False)
+                assert workers() == []
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.3 * pause)
+        await model.refresh(False)
+        assert (model.is_ready, model.statuses[1].state, model.statuses[1].error) == (True, "AVAILABLE", "")
+
+    run(path, test)
+
+
+async def kill(model: Model) -> None:
+    """Ends the process that answers."""
+    for worker in workers():
+        os.kill(worker, signal.SIGKILL)
+    while model.is_ready or workers():
+        await asyncio.sleep(0.001)
+
+
+async def kill_while_it_loads(model: Model) -> float:
+    """Returns when it failed."""
+    looking = asyncio.create_task(model.refresh(False))
+    while not (pids := workers()):
+        assert not looking.done()
+        await asyncio.sleep(0.001)
+    os.kill(pids[0], signal.SIGKILL)
+    await looking
+    return time.monotonic()
+
+
+def test_a_dead_version_that_is_damaged_by_now_gives_way_to_the_one_before_it_and_says_why(path: Path) -> None:
+    async def test(model: Model) -> None:
+        await model.refresh(False)
+        publish(path, 2)
+        await model.refresh(False)
+        await until_it_is(model, {1: "END", 2: "AVAILABLE"})
+        (path / "2" / "saved_model.pb").unlink()
+        await kill(model)
+        await model.refresh(False)
+        assert (model.find(None, None).version, model.is_ready) == (1, True)
+        reason = "tiny/2 is damaged: saved_model.pb is missing; export it again"
+        await until_it_is(model, {1: "AVAILABLE", 2: "END"})
+        assert model.statuses[2].error == reason
+        (path / "1" / "saved_model.pb").unlink()
+        await kill(model)
+        await model.refresh(False)
+        with pytest.raises(ServingError) as error:
+            model.find(None, None)
+        assert str(error.value) == "tiny/1 is damaged: saved_model.pb is missing; export it again"
+        assert workers() == []
 
     run(path, test)
 

@@ -58,8 +58,3 @@ def test_a_connection_that_is_to_be_closed_is_closed_after_the_answer(connection
     assert b"connection: close" in head
     assert len(json.loads(body)["items"]) == 10
     assert (rest, connection.recv(1)) == (b"", b"")
-
-
-def test_what_is_no_http_is_refused(connection: socket.socket) -> None:
-    connection.sendall(b"\x16\x03\x01 no HTTP\r\n\r\n")
-    assert connection.recv(1 << 16).startswith(b"HTTP/1.1 400 Bad Request\r\n")

@@ -81,6 +81,11 @@ def test_data_may_be_nested_and_another_signature_named(server: Server) -> None:
         ({"inputs": [user_input("u1", datatype="FP32")]}, "input user_id: expected BYTES, received 'FP32'"),
         ({"inputs": [user_input("u1", shape=[2])]}, "input user_id: its shape has 2 elements, received 1"),
         ({"inputs": [user_input("u1", shape=[1, 1])]}, "input user_id: expected string [any], received string [1, 1]"),
+        (
+            # As many elements as there are, and no array could have so large axes.
+            {"inputs": [user_input(shape=[0, 2**31, 2**31])]},
+            "input user_id: expected string [any], received string [0, 2147483648, 2147483648]",
+        ),
         ({"inputs": [user_input("u1", data=[7])]}, "input user_id: expected string, received a number"),
         ({"inputs": [user_input("u1"), user_input("u1")]}, "an input is given twice"),
         (

@@ -1,6 +1,10 @@
 """Which version is stable and which canary."""
 
 import json
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -68,6 +72,31 @@ def test_a_folder_without_versions_has_nothing_to_promote_or_to_roll_back(tmp_pa
     with pytest.raises(BundleError) as error:
         roll_back(tmp_path)
     assert str(error.value) == f"{tmp_path} cannot be rolled back: expected an older version to serve, it has none"
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "none", tmp_path / "file"):
+        for decide in (promote, roll_back):
+            with pytest.raises(BundleError) as error:
+                decide(path)
+            assert str(error.value) == (f"{path} holds no bundle: expected the folder of a model, <models>/<name>")
+
+
+def test_decisions_of_several_processes_and_threads_are_all_kept(tmp_path: Path) -> None:
+    for version in range(1, 102):
+        (tmp_path / str(version)).mkdir()
+    decide = "import pathlib, sys; from serving.server.release import roll_back\n"
+    decide += "for _ in range(50): roll_back(pathlib.Path(sys.argv[1]))"
+    other = subprocess.Popen([sys.executable, "-c", decide, str(tmp_path)])
+    while not (tmp_path / "serving.json").exists():
+        assert other.poll() is None
+        time.sleep(0.001)
+    with ThreadPoolExecutor(4) as threads:
+        withdrawn = [version for version, _ in threads.map(lambda _: roll_back(tmp_path), range(50))]
+    assert other.wait(60) == 0
+    assert len(set(withdrawn)) == 50
+    assert read_decisions(tmp_path).withdrawn == tuple(range(101, 1, -1))
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"withdrawn": "all"}', '{"surprise": 1}', "\xff"])

@@ -118,6 +118,13 @@ def test_items_are_found_by_what_is_shown(server: Server, tiny_models: Path) -> 
             "item_ids: list should have at least 1 item after validation, not 0",
         ),
         ("/explain", {"item_ids": ["i"] * 1025}, "a batch of 1025: expected 1 … 1024 rows"),
+        ("/explain", {"item_ids": ["i"], "history": ["i"] * 1001}, "history has 1001 elements: expected at most 1000"),
+        # Under 1 MiB as JSON, 231 GB as arrays.
+        (
+            "/explain",
+            {"item_ids": [""] * 170_000, "history": [""] * 170_000},
+            "a batch of 170000: expected 1 … 1024 rows",
+        ),
         ("/explain", {"item_ids": ["i1"], "k": 294}, "k = 294: expected 1 … 293"),
     ],
 )
@@ -134,6 +141,7 @@ def test_a_body_that_is_too_large_is_413_whether_or_not_it_tells_its_length(serv
         answer = server.http.post("/recommend", content=content, headers={"content-type": "application/json"})
         expected = {"error": "the body is too large: expected at most 1048576 bytes"}
         assert (answer.status_code, answer.json()) == (413, expected)
+        assert answer.headers["content-type"] == "application/json"
 
 
 def test_a_request_id_is_echoed_or_made_and_logged(server: Server) -> None:
