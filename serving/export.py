@@ -109,7 +109,7 @@ def export(
         write_tower_files(tower_files, run.towers, run.dataset, folder)
         plot_curve(tuned, config.index, folder)
         fresh_process.check([(twin, twin_folder), (recommender, folder)], users, parts.default_k)
-        fields = _fields(name, run, parts)
+        fields = _fields(name, int(target.name), run, parts)
         write_record(twin_folder, fields | _found_exactly(tuned.k), ["tensorflow"])
         record = write_record(folder, fields | _found_by(index, tuned), ["tensorflow", "scann"])
     return Published(target, record)
@@ -143,11 +143,12 @@ def _users_to_check(dataset: Dataset) -> list[str]:
     return [_UNKNOWN_USER, *(users[row] for row in chosen)]
 
 
-def _fields(name: str, run: Run, parts: Parts) -> dict[str, Any]:
+def _fields(name: str, version: int, run: Run, parts: Parts) -> dict[str, Any]:
     """What a bundle's record and its twin's have in common."""
     num_candidates, embedding_dim = parts.exact.candidates.shape
     return {
         "name": name,
+        "version": version,
         "dataset_sha256": run.dataset.fingerprint,
         "num_candidates": num_candidates,
         "embedding_dim": embedding_dim,
@@ -159,6 +160,7 @@ def _fields(name: str, run: Run, parts: Parts) -> dict[str, Any]:
 
 def _found_by(index: ScannIndex, tuned: Tuned) -> dict[str, Any]:
     return {
+        "kind": "index",
         "index_recall": tuned.chosen.recall,
         "index_recall_low": tuned.chosen.recall_low,
         "index_recall_k": tuned.k,
@@ -170,6 +172,7 @@ def _found_by(index: ScannIndex, tuned: Tuned) -> dict[str, Any]:
 
 def _found_exactly(k: int) -> dict[str, Any]:
     return {
+        "kind": "twin",
         "index_recall": 1.0,
         "index_recall_low": 1.0,
         "index_recall_k": k,
