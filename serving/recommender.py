@@ -183,9 +183,8 @@ class Recommender(tf.Module):
         asked = search, queries, excluded, by_model, k
         rows, scores = self._best(*asked) if categories is None else self._best_within(*asked, categories)
         source = tf.where(asks_by_history, "history", tf.where(by_user, "user", "popularity"))
-        found = tf.reduce_sum(tf.cast(rows >= 0, tf.int32), axis=1)
-        names = self._names(rows)
-        return {"item_ids": names, "scores": scores, "num_items": found, "known": known, "source": source}
+        names, number = self._names(rows), _count(rows)
+        return {"item_ids": names, "scores": scores, "num_items": number, "known": known, "source": source}
 
     def _best(
         self,
@@ -230,16 +229,14 @@ class Recommender(tf.Module):
 
     @tf.function(input_signature=[_STRINGS, _INT])
     def similar_items(self, item_id: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Finds the nearest other items: {item_id [batch], k} → item_ids, scores; none for an unknown item."""
+        """Finds the nearest other items: {item_id [batch], k} → item_ids, scores, num_items; none for an unknown."""
         row = tf.cast(self._items.lookup(item_id), tf.int32)
         itself = tf.RaggedTensor.from_tensor(row[:, tf.newaxis])
         queries = tf.gather(self._exact.candidates, tf.maximum(row, 0))
         rows, scores = self._search(self._index.search, queries, itself, k)
         known = row[:, tf.newaxis] >= 0
-        return {
-            "item_ids": tf.where(known, self._names(rows), ""),
-            "scores": tf.where(known, scores, tf.float32.min),
-        }
+        rows, scores = tf.where(known, rows, -1), tf.where(known, scores, tf.float32.min)
+        return {"item_ids": self._names(rows), "scores": scores, "num_items": _count(rows)}
 
     @tf.function(input_signature=[_STRINGS, _STRING_LISTS, _STRINGS, _INT])
     def explain(self, user_id: tf.Tensor, history: tf.Tensor, item_id: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -318,6 +315,11 @@ def _row_lookup(path: Path, values: list[str]) -> tf.lookup.StaticHashTable:
         str(path), tf.string, tf.lookup.TextFileIndex.WHOLE_LINE, tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER
     )
     return tf.lookup.StaticHashTable(lines, default_value=-1)
+
+
+def _count(rows: tf.Tensor) -> tf.Tensor:
+    """How many candidates each of [batch, k] rows names, [batch] int32."""
+    return tf.reduce_sum(tf.cast(rows >= 0, tf.int32), axis=1)
 
 
 def _out_of_vocabulary(values: tf.Tensor, feature: Feature) -> tf.Tensor:
