@@ -24,8 +24,9 @@ from recsys.run import Run
 from serving import fresh_process
 from serving.autotune import Tuned, build_tuned
 from serving.bundle import EXTRA, TWIN, BundleRecord, next_version, write_record
-from serving.categories import Categories
+from serving.categories import Categories, each_category
 from serving.curve_plot import plot_curve
+from serving.every_signature import Inputs, ask_every_signature
 from serving.index import ExactIndex, ScannIndex
 from serving.popularity import RecentPopularity
 from serving.query_tower.files import FormatName, convert_tower, require, write_tower_files
@@ -108,7 +109,8 @@ def export(
         write_candidates(run.dataset, exact.candidates.numpy(), folder)
         write_tower_files(tower_files, run.towers, run.dataset, folder)
         plot_curve(tuned, config.index, folder)
-        fresh_process.check([(twin, twin_folder), (recommender, folder)], users, parts.default_k)
+        requests = _requests_to_check(users, run.dataset, parts.default_k)
+        fresh_process.check([(twin, twin_folder), (recommender, folder)], requests)
         fields = _fields(name, int(target.name), run, parts)
         write_record(twin_folder, fields | _found_exactly(tuned.k), ["tensorflow"])
         record = write_record(folder, fields | _found_by(index, tuned), ["tensorflow", "scann"])
@@ -141,6 +143,15 @@ def _users_to_check(dataset: Dataset) -> list[str]:
     users = dataset.users["user"].to_pylist()
     chosen = np.random.default_rng(_SEED).choice(len(users), min(_CHECKED_USERS, len(users)), replace=False)
     return [_UNKNOWN_USER, *(users[row] for row in chosen)]
+
+
+def _requests_to_check(users: list[str], dataset: Dataset, k: int) -> dict[str, Inputs]:
+    """Every other user gives a history, all of them an item to leave out, and every third wants a category."""
+    items = np.resize(dataset.items["item"][: len(users)].to_pylist(), len(users))
+    history = np.stack([items, np.roll(items, 1)], axis=1)
+    history[::2] = ""
+    categories = np.resize([next((name for name, _ in each_category(dataset)), ""), "", ""], (len(users), 1))
+    return ask_every_signature(np.asarray(users), history, np.roll(items, 2)[:, np.newaxis], categories, items, k)
 
 
 def _fields(name: str, version: int, run: Run, parts: Parts) -> dict[str, Any]:
