@@ -1,7 +1,7 @@
 """Chooses how much of an index a query looks at: as little as its recall target allows.
 
 The settings are compared on half of the queries, and the chosen one is confirmed on the other half, which it did not
-see. Both times the lower bound of the recall must meet the target.
+see. Both times the lower bound of the recall must meet the target, and the time of a single query the budget.
 """
 
 import statistics
@@ -134,22 +134,20 @@ class _Tuner:
                 f"{refused}: {best.recall:.4f} ± {best.recall - best.recall_low:.4f} is reached when all "
                 f"{best.leaves} leaves are searched; lower index.recall_target"
             )
-        budget = self._config.max_query_ms
-        affordable = [measured for measured in sufficient if budget is None or measured.query_ms <= budget]
+        affordable = list(filter(self._is_affordable, sufficient))
         if not affordable:
-            fastest = min(measured.query_ms for measured in sufficient)
-            raise IndexQualityError(
-                f"{refused} within {budget} ms per query: the fastest takes {fastest:.2f} ms; "
-                "raise index.max_query_ms or lower index.recall_target"
-            )
+            raise self._too_slow(refused, sufficient)
         confirmed = []
         for measured in affordable:
             confirmed.append(self._measure(measured.effort, self._unseen))
-            if self._meets_target(confirmed[-1]):
+            if self._meets_target(confirmed[-1]) and self._is_affordable(confirmed[-1]):
                 return Tuned(confirmed[-1], self._k, curve)
+        refused = f"{refused} on queries it was not tuned on"
+        if too_slow := self._sufficient(confirmed):
+            raise self._too_slow(refused, too_slow)
         best = max(confirmed, key=lambda measured: measured.recall_low)
         raise IndexQualityError(
-            f"{refused} on queries it was not tuned on: {best.recall:.4f} ± {best.recall - best.recall_low:.4f} is "
+            f"{refused}: {best.recall:.4f} ± {best.recall - best.recall_low:.4f} is "
             "reached; lower index.recall_target, or prepare the dataset with a larger validation split"
         )
 
@@ -194,6 +192,16 @@ class _Tuner:
 
     def _meets_target(self, measured: Measured) -> bool:
         return measured.recall_low >= self._config.recall_target
+
+    def _is_affordable(self, measured: Measured) -> bool:
+        return self._config.max_query_ms is None or measured.query_ms <= self._config.max_query_ms
+
+    def _too_slow(self, refused: str, sufficient: list[Measured]) -> IndexQualityError:
+        fastest = min(measured.query_ms for measured in sufficient)
+        return IndexQualityError(
+            f"{refused} within {self._config.max_query_ms} ms per query: the fastest takes {fastest:.2f} ms; "
+            "raise index.max_query_ms or lower index.recall_target"
+        )
 
     def _measure(self, effort: Effort, judged: _Judged) -> Measured:
         search, (queries, least_right) = self._with(effort), judged

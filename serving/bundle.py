@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow.parquet as pq
 import tensorflow as tf
@@ -22,7 +22,7 @@ from recsys.errors import BundleError
 from recsys.schema import Frozen
 from serving import scann_library  # noqa: F401  registers the ops that a bundle's graph uses
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 TWIN = "exact"
 EXTRA = "assets.extra"
 ITEMS = f"{EXTRA}/items.parquet"
@@ -37,6 +37,8 @@ class BundleRecord(Frozen):
     Attributes:
       format_version: of this record.
       name: of the model.
+      version: of the model.
+      kind: whether it is the one that is found through ScaNN, or its twin.
       dataset_sha256: the dataset's manifest.
       num_candidates, embedding_dim, max_k, default_k: sizes.
       index_recall: against exact search at `index_recall_k`, on validation queries that the index was not tuned on.
@@ -52,6 +54,8 @@ class BundleRecord(Frozen):
 
     format_version: int
     name: str
+    version: int
+    kind: Literal["index", "twin"]
     dataset_sha256: str
     num_candidates: int
     embedding_dim: int
@@ -140,7 +144,8 @@ def open_bundle(models: Path, number: int | None = None) -> Bundle:
       number: the version; the latest when None.
 
     Raises:
-      BundleError: there is none, it was made by other versions, or a file is missing, added or changed.
+      BundleError: there is none, it was made by other versions of the tools, it belongs to another place, a file is
+        missing, added or changed, or holds another number of candidates.
     """
     published = versions(models)
     if not published:
@@ -149,7 +154,9 @@ def open_bundle(models: Path, number: int | None = None) -> Bundle:
         raise BundleError(f"{models} has no version {number}: it has {', '.join(map(str, published))}")
     path = models / str(published[-1] if number is None else number)
     record = _read_record(path)
+    _verify_place(path, record)
     _verify_files(path, record)
+    _verify_sizes(path, record)
     return Bundle(path, record, tf.saved_model.load(str(path)))
 
 
@@ -186,6 +193,17 @@ def _listed(versions: dict[str, str]) -> str:
     return ", ".join(f"{tool} {number}" for tool, number in sorted(versions.items()))
 
 
+def _verify_place(path: Path, record: BundleRecord) -> None:
+    """The model's folder may be reached through links; the version's name is what is asked for."""
+    place = (record.name, *([TWIN] if record.kind == "twin" else []), str(record.version))
+    found = (path.parent.resolve() / path.name).parts[-len(place) :]
+    if found != place:
+        raise BundleError(
+            f"{path} is the bundle {'/'.join(place)}: expected {'/'.join(found)}; "
+            "put it in its place or export it again"
+        )
+
+
 def _verify_files(path: Path, record: BundleRecord) -> None:
     found = _digests(path)
     for name in sorted(record.files.keys() | found.keys()):
@@ -195,6 +213,22 @@ def _verify_files(path: Path, record: BundleRecord) -> None:
             raise BundleError(f"{path} is damaged: {name} does not belong to it; export it again")
         if found[name] != record.files[name]:
             raise BundleError(f"{path} is damaged: {name} is not the file that was exported; export it again")
+
+
+def _verify_sizes(path: Path, record: BundleRecord) -> None:
+    for name in [ITEMS, CANDIDATES] if record.kind == "index" else [ITEMS]:
+        rows = pq.read_metadata(path / name).num_rows
+        if rows != record.num_candidates:
+            raise BundleError(
+                f"{path} is damaged: {name} has {rows} rows, expected {record.num_candidates}; export it again"
+            )
+    if record.kind == "index":
+        size = pq.read_schema(path / CANDIDATES).field("embedding").type.list_size
+        if size != record.embedding_dim:
+            raise BundleError(
+                f"{path} is damaged: {CANDIDATES} has embeddings of {size} numbers, expected {record.embedding_dim}; "
+                "export it again"
+            )
 
 
 def _digests(folder: Path) -> dict[str, str]:

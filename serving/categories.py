@@ -18,7 +18,7 @@ class Categories(tf.Module):
     def __init__(self, dataset: Dataset) -> None:
         """Inverts the item features."""
         super().__init__()
-        rows_of = dict(_categories(dataset))
+        rows_of = dict(each_category(dataset))
         # What nobody knows is one more category, without a name and without items.
         names, sizes = tf.constant([*rows_of, ""]), [*map(len, rows_of.values()), 0]
         numbers = tf.lookup.KeyValueTensorInitializer(names, tf.range(len(sizes), dtype=tf.int64))
@@ -45,7 +45,7 @@ class Categories(tf.Module):
         return rows_mask(per_query, self._num_items) | (asked.row_lengths() == 0)[:, tf.newaxis]
 
 
-def _categories(dataset: Dataset) -> Iterator[tuple[str, np.ndarray]]:
+def each_category(dataset: Dataset) -> Iterator[tuple[str, np.ndarray]]:
     """Each known value of each categorical feature, and its item rows in ascending order, int32."""
     for feature in dataset.schema.item_features:
         if feature.type not in ("categorical", "multi_categorical"):

@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from serving.chunks import in_chunks
 from serving.index import ExactIndex
 from serving.index_quality import Search
 
@@ -21,8 +22,8 @@ def search_allowed(
     """Searches for `k` candidates `within` those that are asked for, and outside of `excluded`.
 
     The index is asked for as many more as the longest exclusion has, and as the rarity of what is asked for demands;
-    where what remains is still fewer than `k`, the whole batch is searched exactly. So a row has fewer than `k`
-    candidates only when no more exist.
+    where what remains is still fewer than `k`, the whole batch is searched exactly, a chunk at a time. So a row has
+    fewer than `k` candidates only when no more exist.
 
     Args:
       search: of the index to ask.
@@ -39,10 +40,13 @@ def search_allowed(
     wanted = tf.minimum(k + tf.cast(excluded.bounding_shape(1), tf.int32), size)
 
     def exactly() -> tuple[tf.Tensor, tf.Tensor]:
-        allowed = tf.logical_not(rows_mask(excluded, size))
+        return in_chunks(best_of, tf.shape(queries)[0], size)
+
+    def best_of(start: tf.Tensor, stop: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        allowed = tf.logical_not(rows_mask(excluded[start:stop], size))
         if within is not None:
-            allowed &= within
-        best = tf.math.top_k(tf.where(allowed, exact.scores(queries), tf.float32.min), k)
+            allowed &= within[start:stop]
+        best = tf.math.top_k(tf.where(allowed, exact.scores(queries[start:stop]), tf.float32.min), k)
         return tf.where(best.values > tf.float32.min, best.indices, -1), best.values
 
     def by_index(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

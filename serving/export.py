@@ -24,8 +24,9 @@ from recsys.run import Run
 from serving import fresh_process
 from serving.autotune import Tuned, build_tuned
 from serving.bundle import EXTRA, TWIN, BundleRecord, next_version, write_record
-from serving.categories import Categories
+from serving.categories import Categories, each_category
 from serving.curve_plot import plot_curve
+from serving.every_signature import Inputs, ask_every_signature
 from serving.index import ExactIndex, ScannIndex
 from serving.popularity import RecentPopularity
 from serving.query_tower.files import FormatName, convert_tower, require, write_tower_files
@@ -108,8 +109,9 @@ def export(
         write_candidates(run.dataset, exact.candidates.numpy(), folder)
         write_tower_files(tower_files, run.towers, run.dataset, folder)
         plot_curve(tuned, config.index, folder)
-        fresh_process.check([(twin, twin_folder), (recommender, folder)], users, parts.default_k)
-        fields = _fields(name, run, parts)
+        requests = _requests_to_check(users, run.dataset, parts.default_k)
+        fresh_process.check([(twin, twin_folder), (recommender, folder)], requests)
+        fields = _fields(name, int(target.name), run, parts)
         write_record(twin_folder, fields | _found_exactly(tuned.k), ["tensorflow"])
         record = write_record(folder, fields | _found_by(index, tuned), ["tensorflow", "scann"])
     return Published(target, record)
@@ -143,11 +145,21 @@ def _users_to_check(dataset: Dataset) -> list[str]:
     return [_UNKNOWN_USER, *(users[row] for row in chosen)]
 
 
-def _fields(name: str, run: Run, parts: Parts) -> dict[str, Any]:
+def _requests_to_check(users: list[str], dataset: Dataset, k: int) -> dict[str, Inputs]:
+    """Every other user gives a history, all of them an item to leave out, and every third wants a category."""
+    items = np.resize(dataset.items["item"][: len(users)].to_pylist(), len(users))
+    history = np.stack([items, np.roll(items, 1)], axis=1)
+    history[::2] = ""
+    categories = np.resize([next((name for name, _ in each_category(dataset)), ""), "", ""], (len(users), 1))
+    return ask_every_signature(np.asarray(users), history, np.roll(items, 2)[:, np.newaxis], categories, items, k)
+
+
+def _fields(name: str, version: int, run: Run, parts: Parts) -> dict[str, Any]:
     """What a bundle's record and its twin's have in common."""
     num_candidates, embedding_dim = parts.exact.candidates.shape
     return {
         "name": name,
+        "version": version,
         "dataset_sha256": run.dataset.fingerprint,
         "num_candidates": num_candidates,
         "embedding_dim": embedding_dim,
@@ -159,6 +171,7 @@ def _fields(name: str, run: Run, parts: Parts) -> dict[str, Any]:
 
 def _found_by(index: ScannIndex, tuned: Tuned) -> dict[str, Any]:
     return {
+        "kind": "index",
         "index_recall": tuned.chosen.recall,
         "index_recall_low": tuned.chosen.recall_low,
         "index_recall_k": tuned.k,
@@ -170,6 +183,7 @@ def _found_by(index: ScannIndex, tuned: Tuned) -> dict[str, Any]:
 
 def _found_exactly(k: int) -> dict[str, Any]:
     return {
+        "kind": "twin",
         "index_recall": 1.0,
         "index_recall_low": 1.0,
         "index_recall_k": k,

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from recsys.errors import BundleError
 from serving import answer_check
+from serving.every_signature import Inputs
 from serving.recommender import Recommender
 
 _ROUNDING = 1e-4
@@ -19,22 +20,24 @@ _ROUNDING = 1e-4
 Answers = dict[str, npt.NDArray[Any]]
 
 
-def check(written: list[tuple[Recommender, Path]], users: list[str], k: int) -> None:
+def check(written: list[tuple[Recommender, Path]], requests: dict[str, Inputs]) -> None:
     """Compares what SavedModels answer in a process that imports only TensorFlow, and later ScaNN, with the originals.
 
     Args:
       written: what was saved where; the first one is asked before ScaNN is imported.
-      users: whom to ask for, raw ids.
-      k: how many items.
+      requests: the inputs to ask with, by signature.
 
     Raises:
       BundleError: one does not answer, or answers otherwise.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        requests = Path(scratch) / "requests.npz"
-        np.savez(requests, user_id=np.asarray(users), k=np.int32(k))
+        file = Path(scratch) / "requests.npz"
+        flat: dict[str, Any] = {
+            f"{name}/{key}": value for name, inputs in requests.items() for key, value in inputs.items()
+        }
+        np.savez(file, **flat)
         # -P keeps this package's folder, whose modules are named after protocols, off the module search path.
-        command = [sys.executable, "-P", answer_check.__file__, str(requests), scratch, *(str(p) for _, p in written)]
+        command = [sys.executable, "-P", answer_check.__file__, str(file), scratch, *(str(p) for _, p in written)]
         # This process may hold all of the accelerator's memory.
         environment = os.environ | {"CUDA_VISIBLE_DEVICES": "-1"}
         outcome = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -42,20 +45,38 @@ def check(written: list[tuple[Recommender, Path]], users: list[str], k: int) -> 
             last_words = [f"exit code {outcome.returncode}", *outcome.stderr.strip().splitlines()][-1]
             raise BundleError(f"the exported model does not answer in a fresh process: {last_words}")
         for number, (recommender, _) in enumerate(written):
-            in_memory = answer_check.answer(recommender.recommend, users, k)
-            if not same_answers(in_memory, dict(np.load(Path(scratch) / f"answers-{number}.npz"))):
-                raise BundleError("the exported model answers otherwise than the model in memory; it is not published")
+            in_memory = answer_check.answers({name: getattr(recommender, name) for name in requests}, flat)
+            written_there = dict(np.load(Path(scratch) / f"answers-{number}.npz"))
+            differing = [name for name in requests if not same_answers(_of(name, in_memory), _of(name, written_there))]
+            if differing:
+                raise BundleError(
+                    f"the exported model answers {', '.join(differing)} otherwise than the model in memory; "
+                    "it is not published"
+                )
+
+
+def _of(signature: str, answers: Answers) -> Answers:
+    return {name.partition("/")[2]: values for name, values in answers.items() if name.startswith(f"{signature}/")}
 
 
 def same_answers(one: Answers, other: Answers) -> bool:
-    """Whether two answers agree: equal scores up to rounding, and items that differ only where scores are that close.
+    """Whether two answers of a signature agree: numbers up to rounding, and items but where scores are that close.
 
     Args:
-      one: `item_ids` and `scores`, [batch, k] each.
+      one: outputs by name; `item_ids` and `scores`, where there are any, [batch, k].
       other: likewise.
     """
-    if not np.allclose(one["scores"], other["scores"], rtol=_ROUNDING, atol=_ROUNDING):
-        return False
+    for name in one.keys() - {"item_ids"}:
+        if one[name].dtype.kind != "f":
+            if not np.array_equal(one[name], other[name]):
+                return False
+        elif not np.allclose(one[name], other[name], rtol=_ROUNDING, atol=_ROUNDING):
+            return False
+    return "item_ids" not in one or _same_items(one, other)
+
+
+def _same_items(one: Answers, other: Answers) -> bool:
+    """Whether items differ only where scores, which are known to agree, are so close that they may."""
     columns = (one["item_ids"], one["scores"], other["item_ids"], other["scores"])
     for ids, scores, other_ids, other_scores in zip(*columns, strict=True):
         score_of = dict(zip(ids, scores, strict=True))

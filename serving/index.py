@@ -12,6 +12,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from recsys.config import IndexConfig
+from serving.chunks import in_chunks
 from serving.scann_library import ReorderType, scann_ops
 
 # Two dimensions per code and this threshold are what ScaNN's own documentation recommends for dot products.
@@ -78,8 +79,12 @@ class ExactIndex(tf.Module):
         reorder_factor: tf.Tensor = 0,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """See `Index.search`."""
-        best = tf.math.top_k(self.scores(queries), k)
-        return best.indices, best.values
+
+        def best_of(start: tf.Tensor, stop: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            best = tf.math.top_k(self.scores(queries[start:stop]), k)
+            return best.indices, best.values
+
+        return in_chunks(best_of, tf.shape(queries)[0], self.num_candidates)
 
     def scores(self, queries: tf.Tensor) -> tf.Tensor:
         """Returns the dot products with all candidates, [batch, num_candidates] float32."""

@@ -18,9 +18,7 @@ _COLUMNS = pa.schema(
     [("user_id", pa.string()), ("rank", pa.int32()), ("item_id", pa.string()), ("score", pa.float32())]
 )
 _ROWS_PER_GROUP = 2**17
-# Of a call of the graph, which may compare every user of it with every item.
-_SCORES_PER_CALL = 2**22
-_MIN_USERS_PER_CALL, _MAX_USERS_PER_CALL = 16, 512
+_USERS_PER_CALL = 512
 
 
 def recommend_all(bundle: Bundle, k: int, out: Path) -> int:
@@ -42,10 +40,8 @@ def recommend_all(bundle: Bundle, k: int, out: Path) -> int:
       OutputError: `out` exists or cannot be written.
     """
     require_k(bundle, k)
-    users_per_call = _SCORES_PER_CALL // bundle.record.num_candidates
-    users_per_call = max(_MIN_USERS_PER_CALL, min(users_per_call, _MAX_USERS_PER_CALL))
-    calls_per_group = max(1, _ROWS_PER_GROUP // (users_per_call * k))
-    calls = _batches(bundle.users(), users_per_call)
+    calls_per_group = max(1, _ROWS_PER_GROUP // (_USERS_PER_CALL * k))
+    calls = _batches(bundle.users(), _USERS_PER_CALL)
     total = sum(1 for _ in bundle.users())
     with (
         new_file(out) as partial,

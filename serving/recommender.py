@@ -10,6 +10,7 @@ from recsys.dataset import Dataset
 from recsys.schema import HISTORY, ITEM_ID, USER_ID, Feature
 from recsys.towers import Towers
 from serving.categories import Categories
+from serving.chunks import in_chunks
 from serving.exclusion import search_allowed
 from serving.index import ExactIndex, Index
 from serving.index_quality import Search
@@ -148,12 +149,11 @@ class Recommender(tf.Module):
           leaves: scalar int32, of a `serving.index.Effort`; 0 as the index is tuned.
           reorder_factor: likewise.
         """
-        within = self._categories.items(categories)
 
         def search(queries: tf.Tensor, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             return self._index.search(queries, number, leaves, reorder_factor)
 
-        return self._recommend(search, user_id, history, exclude, k, within)
+        return self._recommend(search, user_id, history, exclude, k, categories)
 
     @tf.function(input_signature=[_STRINGS, _STRING_LISTS, _STRING_LISTS, _INT])
     def recommend_exactly(
@@ -169,7 +169,7 @@ class Recommender(tf.Module):
         history: tf.Tensor,
         exclude: tf.Tensor,
         k: tf.Tensor,
-        within: tf.Tensor | None = None,
+        categories: tf.Tensor | None = None,
     ) -> dict[str, tf.Tensor]:
         user_row = self._users.lookup(user_id)
         taken = self._states.items(user_row)
@@ -177,17 +177,48 @@ class Recommender(tf.Module):
         excluded = tf.concat([taken, self._rows(given), self._rows(exclude)], axis=1)
         known, asks_by_history = user_row >= 0, (given.row_lengths() > 0) & (HISTORY in self._query_inputs)
         queries = self._embed(user_id, user_row, given, taken)
+        # Of a known user without any items, a tower that sees histories alone is told nothing.
+        by_user = known if self._user_features else known & (taken.row_lengths() > 0)
+        by_model = by_user | asks_by_history
+        asked = search, queries, excluded, by_model, k
+        rows, scores = self._best(*asked) if categories is None else self._best_within(*asked, categories)
+        source = tf.where(asks_by_history, "history", tf.where(by_user, "user", "popularity"))
+        names, number = self._names(rows), _count(rows)
+        return {"item_ids": names, "scores": scores, "num_items": number, "known": known, "source": source}
+
+    def _best(
+        self,
+        search: Search,
+        queries: tf.Tensor,
+        excluded: tf.RaggedTensor,
+        by_model: tf.Tensor,
+        k: tf.Tensor,
+        within: tf.Tensor | None = None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """What the index finds, or what is popular of late where `by_model` [batch] bool is false."""
         rows, scores = self._search(search, queries, excluded, k, within)
         with tf.control_dependencies([rows]):  # which has refused a k out of range
             popular_rows, popular_scores = self._popularity.best(excluded, tf.identity(k), within)
-        # Of a known user without any items, a tower that sees histories alone is told nothing.
-        by_user = known if self._user_features else known & (taken.row_lengths() > 0)
-        by_model = (by_user | asks_by_history)[:, tf.newaxis]
-        rows, scores = tf.where(by_model, rows, popular_rows), tf.where(by_model, scores, popular_scores)
-        source = tf.where(asks_by_history, "history", tf.where(by_user, "user", "popularity"))
-        found = tf.reduce_sum(tf.cast(rows >= 0, tf.int32), axis=1)
-        names = self._names(rows)
-        return {"item_ids": names, "scores": scores, "num_items": found, "known": known, "source": source}
+        is_found = by_model[:, tf.newaxis]
+        return tf.where(is_found, rows, popular_rows), tf.where(is_found, scores, popular_scores)
+
+    def _best_within(
+        self,
+        search: Search,
+        queries: tf.Tensor,
+        excluded: tf.RaggedTensor,
+        by_model: tf.Tensor,
+        k: tf.Tensor,
+        categories: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """As `_best`, in chunks: of each row it marks the candidates within its categories."""
+
+        def best_of(start: tf.Tensor, stop: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            within = self._categories.items(categories[start:stop])
+            asked = queries[start:stop], excluded[start:stop], by_model[start:stop]
+            return self._best(search, *asked, k, within)
+
+        return in_chunks(best_of, tf.shape(queries)[0], self._exact.num_candidates)
 
     @tf.function(input_signature=[_STRINGS, _STRING_LISTS])
     def embed_query(self, user_id: tf.Tensor, history: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -198,16 +229,14 @@ class Recommender(tf.Module):
 
     @tf.function(input_signature=[_STRINGS, _INT])
     def similar_items(self, item_id: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Finds the nearest other items: {item_id [batch], k} → item_ids, scores; none for an unknown item."""
+        """Finds the nearest other items: {item_id [batch], k} → item_ids, scores, num_items; none for an unknown."""
         row = tf.cast(self._items.lookup(item_id), tf.int32)
         itself = tf.RaggedTensor.from_tensor(row[:, tf.newaxis])
         queries = tf.gather(self._exact.candidates, tf.maximum(row, 0))
         rows, scores = self._search(self._index.search, queries, itself, k)
         known = row[:, tf.newaxis] >= 0
-        return {
-            "item_ids": tf.where(known, self._names(rows), ""),
-            "scores": tf.where(known, scores, tf.float32.min),
-        }
+        rows, scores = tf.where(known, rows, -1), tf.where(known, scores, tf.float32.min)
+        return {"item_ids": self._names(rows), "scores": scores, "num_items": _count(rows)}
 
     @tf.function(input_signature=[_STRINGS, _STRING_LISTS, _STRINGS, _INT])
     def explain(self, user_id: tf.Tensor, history: tf.Tensor, item_id: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -286,6 +315,11 @@ def _row_lookup(path: Path, values: list[str]) -> tf.lookup.StaticHashTable:
         str(path), tf.string, tf.lookup.TextFileIndex.WHOLE_LINE, tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER
     )
     return tf.lookup.StaticHashTable(lines, default_value=-1)
+
+
+def _count(rows: tf.Tensor) -> tf.Tensor:
+    """How many candidates each of [batch, k] rows names, [batch] int32."""
+    return tf.reduce_sum(tf.cast(rows >= 0, tf.int32), axis=1)
 
 
 def _out_of_vocabulary(values: tf.Tensor, feature: Feature) -> tf.Tensor:

@@ -90,9 +90,9 @@ class MonitoringConfig(Frozen):
     """What is measured while serving.
 
     Attributes:
-      shadow_fraction: the share of `recommend` requests of which the first row is also answered exactly, after the
-        client has been answered, for the metric of live recall; 0 samples none. An exact answer takes a model's process
-        as long as comparing with the whole catalogue does.
+      shadow_fraction: the share of `recommend` and `serving_default` requests of which the first row is also answered
+        exactly, after the client has been answered, for the metric of live recall; 0 samples none. An exact answer
+        takes a model's process as long as comparing with the whole catalogue does.
     """
 
     shadow_fraction: float = Field(default=0.001, ge=0, le=1)

@@ -6,13 +6,15 @@ import random
 
 import numpy as np
 
-from serving.server.messages import Answer, Ask, Tensors
+from serving.server.messages import Answer, Ask, Tensors, string_rows
 from serving.server.metrics import Metrics
 from serving.server.servable import Servable
 from serving.server.settings import MonitoringConfig
+from serving.server.signatures import DEFAULT
 from serving.server.status import ServingError
 
-APPROXIMATE, EXACT = "recommend", "recommend_exactly"
+APPROXIMATE, EXACT = ("recommend", DEFAULT), "recommend_exactly"
+_POPULARITY = b"popularity"
 # Scores this close are equal but for the rounding of float32 sums.
 _ROUNDING = 1e-5
 
@@ -20,7 +22,11 @@ _LOG = logging.getLogger("recsys.serving")
 
 
 class ShadowRecall:
-    """Compares sampled answers of `recommend` with exact ones, one at a time."""
+    """Compares sampled answers of `recommend` and `serving_default` with exact ones, one at a time.
+
+    What is popular of late is not found by the index, and those who ask for an effort of their own judge another index:
+    such answers are left out.
+    """
 
     def __init__(self, config: MonitoringConfig, metrics: Metrics) -> None:
         """Takes how many to sample, and where to note what is found."""
@@ -29,7 +35,7 @@ class ShadowRecall:
 
     def consider(self, servable: Servable, ask: Ask, answer: Answer) -> None:
         """Compares the first row of an answered request, if it is sampled and no other is being compared."""
-        if ask.signature != APPROXIMATE or EXACT not in servable.signatures or self._comparison is not None:
+        if ask.signature not in APPROXIMATE or EXACT not in servable.signatures or self._comparison is not None:
             return
         if random.random() < self._fraction:  # noqa: S311
             self._comparison = asyncio.create_task(self._compare(servable, ask.inputs, answer.outputs))
@@ -39,11 +45,15 @@ class ShadowRecall:
         self._comparison = None
 
     async def _compare(self, servable: Servable, inputs: Tensors, found: Tensors) -> None:
+        k = np.asarray(servable.record.default_k, np.int32)
+        defaults = {"history": string_rows([[]]), "exclude": string_rows([[]]), "k": k}
         try:
             with servable.in_use():
-                exact = await servable.ask_apart(Ask(EXACT, _first_row(inputs)))
+                exact = await servable.ask_apart(Ask(EXACT, defaults | _first_row(inputs)))
         except ServingError as error:
             _LOG.warning("a request was not answered exactly", extra={"model": servable.model, "reason": str(error)})
+            return
+        if exact.outputs["source"][0] == _POPULARITY:
             return
         share = recall(found["scores"][0], exact.outputs["scores"][0])
         self._metrics.live_recall.labels(servable.model, servable.version).observe(share)

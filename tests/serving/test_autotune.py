@@ -1,7 +1,10 @@
 """Tuning to a recall target, judged on queries that it was not given, against NumPy."""
 
+import dataclasses
 import re
-from itertools import pairwise
+from collections.abc import Callable
+from itertools import chain, pairwise, repeat
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +14,7 @@ import tensorflow as tf
 from recsys.config import IndexConfig
 from recsys.errors import IndexQualityError
 from serving import autotune
-from serving.autotune import Tuned, build_tuned, tune
+from serving.autotune import Measured, Tuned, build_tuned, tune
 from serving.index import ExactIndex, ScannIndex
 
 DIM = 32
@@ -87,6 +90,48 @@ def test_a_budget_that_no_setting_keeps_is_refused_with_the_fastest() -> None:
     with pytest.raises(IndexQualityError) as error:
         tuned(ScannIndex(ExactIndex(candidates), config), candidates, "uniform", config)
     assert "within 1e-06 ms per query: the fastest takes " in str(error.value)
+
+
+@pytest.fixture
+def confirmed_in(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Tuned]:
+    """Tunes an index to 2 ms, where single queries take 1 ms, and those that confirm these times; their recall is 1."""
+    candidates = drawn("clustered", 3000, seed=0)
+    config = IndexConfig(brute_force_below=16, max_query_ms=2.0)
+    measure = autotune._Tuner._measure
+
+    def tune_so(*milliseconds: float) -> Tuned:
+        times = chain(milliseconds[:-1], repeat(milliseconds[-1]))
+
+        def measured(tuner: Any, effort: Any, judged: Any) -> Measured:
+            point = measure(tuner, effort, judged)
+            if judged is tuner._seen:
+                return dataclasses.replace(point, query_ms=1.0)
+            return dataclasses.replace(point, query_ms=next(times), recall_low=1.0)
+
+        monkeypatch.setattr(autotune._Tuner, "_measure", measured)
+        return tuned(ScannIndex(ExactIndex(candidates), config), candidates, "clustered", config)
+
+    return tune_so
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "chosen"), [((1.5, 0.5), 1.5), ((2.0, 0.5), 2.0), ((2.01, 1.5, 0.5), 1.5), ((9.0, 5.0, 0.5), 0.5)]
+)
+def test_a_setting_is_confirmed_within_the_budget_of_time(
+    confirmed_in: Callable[..., Tuned], milliseconds: tuple[float, ...], chosen: float
+) -> None:
+    assert confirmed_in(*milliseconds).chosen.query_ms == chosen
+
+
+def test_settings_that_exceed_the_budget_when_they_are_confirmed_are_refused(
+    confirmed_in: Callable[..., Tuned],
+) -> None:
+    with pytest.raises(IndexQualityError) as error:
+        confirmed_in(5.0, 2.5, 4.0)
+    assert str(error.value) == (
+        "no setting of the index finds recall@100 0.95 with 95 % confidence on queries it was not tuned on within "
+        "2.0 ms per query: the fastest takes 2.50 ms; raise index.max_query_ms or lower index.recall_target"
+    )
 
 
 def test_too_few_queries_are_refused() -> None:

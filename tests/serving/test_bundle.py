@@ -7,9 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from running_server import sign
 
 from recsys.dataset import Dataset
 from recsys.errors import BundleError
@@ -52,7 +55,8 @@ def change_record(models: Path, change: Callable[[dict[str, Any]], None]) -> Non
 def test_a_bundle_is_opened_with_its_record(tiny_models: Path, tiny_dataset: Dataset) -> None:
     bundle = open_bundle(tiny_models / "tiny", 1)
     record = bundle.record
-    assert (bundle.version, bundle.path, record.name) == (1, tiny_models / "tiny" / "1", "tiny")
+    assert (bundle.version, bundle.path) == (1, tiny_models / "tiny" / "1")
+    assert (record.name, record.version, record.kind) == ("tiny", 1, "index")
     assert record.num_candidates == record.max_k == len(tiny_dataset.items["item"]) == 293
     assert (record.embedding_dim, record.default_k, record.index_recall_k) == (16, 100, 100)
     assert sorted(record.files) == sorted(FILES)
@@ -126,7 +130,7 @@ def test_a_record_with_an_unknown_key_is_noticed(models: Path) -> None:
 
 def test_another_format_version_is_refused(models: Path) -> None:
     change_record(models, lambda record: record.update(format_version=1))
-    assert refusal(models) == f"{models / '1'} has bundle format 1: expected 3; export it again"
+    assert refusal(models) == f"{models / '1'} has bundle format 1: expected 4; export it again"
 
 
 @pytest.mark.parametrize(
@@ -142,6 +146,54 @@ def test_other_versions_of_the_graph_s_tools_are_refused(models: Path, tool: str
         f"{models / '1'} was made by {made}: installed are scann 1.4.2, tensorflow 2.20.0; "
         "install those or export it again"
     )
+
+
+@pytest.mark.parametrize(
+    ("place", "folder", "expected"),
+    [
+        ("1", "tiny/2", "the bundle tiny/1: expected tiny/2"),
+        ("1", "other/1", "the bundle tiny/1: expected other/1"),
+        ("1", "tiny/exact/7", "the bundle tiny/1: expected exact/7"),
+        ("exact/1", "tiny/2", "the bundle tiny/exact/1: expected models/tiny/2"),
+        ("exact/1", "other/exact/1", "the bundle tiny/exact/1: expected other/exact/1"),
+        ("exact/1", "tiny/exact/2", "the bundle tiny/exact/1: expected tiny/exact/2"),
+    ],
+)
+def test_a_whole_bundle_in_another_s_place_is_refused(
+    tiny_models: Path, tmp_path: Path, place: str, folder: str, expected: str
+) -> None:
+    path = tmp_path / "models" / folder
+    shutil.copytree(tiny_models / "tiny" / place, path)
+    assert refusal(path.parent) == f"{path} is {expected}; put it in its place or export it again"
+
+
+@pytest.mark.parametrize(("place", "kind"), [("", "index"), ("exact", "twin")])
+def test_a_model_s_folder_may_be_reached_from_inside_and_through_a_link(
+    models: Path, monkeypatch: pytest.MonkeyPatch, place: str, kind: str
+) -> None:
+    (models.parent / "link").symlink_to(models)
+    assert open_bundle(models.parent / "link" / place).record.kind == kind
+    monkeypatch.chdir(models / place)
+    assert open_bundle(Path()).record.kind == kind
+
+
+@pytest.mark.parametrize("name", ["items", "candidates"])
+def test_another_number_of_candidates_is_noticed(models: Path, name: str) -> None:
+    file = models / "1" / "assets.extra" / f"{name}.parquet"
+    pq.write_table(pq.read_table(file)[:290], file)
+    sign(models / "1", "tiny", 1)
+    expected = f"assets.extra/{name}.parquet has 290 rows, expected 293; export it again"
+    assert refusal(models) == f"{models / '1'} is damaged: {expected}"
+
+
+def test_embeddings_of_another_size_are_noticed(models: Path) -> None:
+    file = models / "1" / "assets.extra" / "candidates.parquet"
+    table = pq.read_table(file)
+    halves = pa.FixedSizeListArray.from_arrays(table["embedding"].combine_chunks().values[: 293 * 8], 8)
+    pq.write_table(table.set_column(2, "embedding", halves), file)
+    sign(models / "1", "tiny", 1)
+    expected = "assets.extra/candidates.parquet has embeddings of 8 numbers, expected 16; export it again"
+    assert refusal(models) == f"{models / '1'} is damaged: {expected}"
 
 
 @pytest.mark.parametrize("make", [False, True])

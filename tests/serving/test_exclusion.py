@@ -95,8 +95,9 @@ def test_random_catalogues_are_searched_in_the_order_of_brute_force_at_every_k(
         for of_query, barred in zip(products, excluded, strict=True)
     ]
     exact, ragged = ExactIndex(candidates), tf.ragged.constant(excluded, tf.int32, ragged_rank=1)
+    asked = tf.constant(queries)
     for index in (exact, partitioned(candidates, 1.0, num_candidates)):
-        search = tf.function(lambda k, index=index: search_allowed(index.search, exact, queries, ragged, k))
+        search = tf.function(lambda k, index=index: search_allowed(index.search, exact, asked, ragged, k))
         for k in range(1, num_candidates + 1):
             rows, scores = (found.numpy() for found in search(tf.constant(k)))
             assert rows.shape == scores.shape == (4, k)

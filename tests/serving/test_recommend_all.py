@@ -49,7 +49,7 @@ def test_rows_are_written_in_groups_as_they_are_found(
     bundle: Bundle, tiny_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """150 users in calls of 16 are nine calls and one of six; three of them, at most 250 rows, are a group."""
-    monkeypatch.setattr(module, "_MAX_USERS_PER_CALL", 16)
+    monkeypatch.setattr(module, "_USERS_PER_CALL", 16)
     monkeypatch.setattr(module, "_ROWS_PER_GROUP", 250)
     recommend_all(bundle, 5, tmp_path / "all.parquet")
     file = pq.ParquetFile(tmp_path / "all.parquet")

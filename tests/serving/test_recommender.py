@@ -57,7 +57,7 @@ def test_signatures_have_the_documented_inputs_and_outputs(model: Any) -> None:
         "recommend_exactly": (users | lists | k, recommended),
         "recommend_with_options": (users | lists | k | options, recommended),
         "embed_query": (users | {"history": lists["history"]}, {"embeddings": tf.float32}),
-        "similar_items": ({"item_id": ([None], tf.string)} | k, found),
+        "similar_items": ({"item_id": ([None], tf.string)} | k, found | {"num_items": tf.int32}),
         "explain": (users | {"history": lists["history"], "item_id": ([None], tf.string)} | k, found),
     }
     signatures = {
@@ -168,6 +168,7 @@ def test_k_out_of_range_is_refused(model: Any, signature: str, k: int) -> None:
 def test_similar_items_are_the_nearest_others_and_none_for_an_unknown_item(model: Any, oracle: Oracle, k: int) -> None:
     asked = [oracle.items[0], "an item nobody knows", oracle.items[290], "", oracle.items[17]]
     answer = model.signatures["similar_items"](item_id=tf.constant(asked), k=tf.constant(k))
+    assert answer["num_items"].numpy().tolist() == [min(k, 292) if item in oracle.items else 0 for item in asked]
     for item, ids, scores in zip(asked, answer["item_ids"].numpy(), answer["scores"].numpy(), strict=True):
         if item in oracle.items:
             oracle.assert_best(ids, scores, oracle.candidates[oracle.items.index(item)], {item})

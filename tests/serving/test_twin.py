@@ -70,6 +70,7 @@ def test_it_has_the_signatures_of_the_bundle_and_a_record_of_its_own(tiny_models
         assert inputs == described[1][name][0]
         assert outputs.keys() == described[1][name][1].keys()
     assert (bundle.record.versions.keys(), twin.record.versions.keys()) == ({"tensorflow", "scann"}, {"tensorflow"})
+    assert (twin.record.name, twin.record.version, twin.record.kind) == ("tiny", 1, "twin")
     assert twin.record.dataset_sha256 == bundle.record.dataset_sha256
     assert (twin.record.index_recall, twin.record.index_curve) == (1, [])
 

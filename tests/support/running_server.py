@@ -86,17 +86,18 @@ def publish(models: Path, version: int, change: Callable[[Path], object] | None 
     shutil.copytree(models / "1", partial)
     if change is not None:
         change(partial)
-        sign(partial)
+    sign(partial, models.name, version)
     partial.rename(final)
     return final
 
 
-def sign(bundle: Path) -> None:
-    """Makes the record fit a bundle whose files were changed, as if it had been exported so."""
+def sign(bundle: Path, name: str, version: int) -> None:
+    """Makes the record fit a bundle whose files or place were changed, as if it had been exported so."""
     file = bundle / "assets.extra" / "bundle.json"
     record = json.loads(file.read_text())
     files = {path.relative_to(bundle).as_posix(): path for path in bundle.rglob("*") if path.is_file()}
     del files["assets.extra/bundle.json"]
+    record |= {"name": name, "version": version}
     record["files"] = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
     record.pop("sha256")
     record["sha256"] = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

@@ -122,11 +122,19 @@ class RecommendAnswer(BaseModel):
 
 
 class SimilarAnswer(BaseModel):
-    """What `/similar` gives: the nearest other items, none for an unknown one."""
+    """What `/similar` gives: the nearest other items, none for an unknown one.
+
+    Attributes:
+      model, version: who answered.
+      item_id: as asked.
+      num_items: how many items there are: fewer than `k` only where no more are left.
+      items: nearest first.
+    """
 
     model: str
     version: int
     item_id: str
+    num_items: int
     items: list[RankedItem]
 
 
@@ -192,7 +200,8 @@ def operations(service: Service) -> list[Operation]:
             return _scalars(signature, k=asked.k) | {"item_id": strings([asked.item_id.encode()])}
 
         result = await service.predict(asked.target(service, request), "similar_items", inputs, shown=True)
-        return json_answer(_who(result) | {"item_id": asked.item_id, "items": _ranked(result)[0]})
+        about = {"item_id": asked.item_id, "num_items": int(result.outputs["num_items"][0])}
+        return json_answer(_who(result) | about | {"items": _ranked(result)[0]})
 
     async def explain(request: Request) -> Response:
         """Finds what a user took that is nearest to items: why they may have been recommended."""

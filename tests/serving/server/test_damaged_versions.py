@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from running_server import Server
+from running_server import Server, sign
 
 RECORD = "assets.extra/bundle.json"
 VARIABLES = ("variables/variables.data-00000-of-00001", "variables/variables.index")
@@ -37,6 +37,12 @@ def take_another_index(bundle: Path) -> None:
         shutil.copy(bundle.parent / "exact" / "1" / name, bundle / name)
 
 
+def be_the_twin(bundle: Path) -> None:
+    """As a whole."""
+    shutil.rmtree(bundle)
+    shutil.copytree(bundle.parent / "exact" / "1", bundle)
+
+
 def say(**changes: Any) -> Callable[[Path], None]:
     """Changes the record."""
 
@@ -48,6 +54,7 @@ def say(**changes: Any) -> Callable[[Path], None]:
 
 
 CHANGED, MISSING = "is not the file that was exported; export it again", "is missing; export it again"
+THERE = "put it in its place or export it again"
 INSTALLED = "installed are scann 1.4.2, tensorflow 2.20.0; install those or export it again"
 DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "a byte of the graph": (flip("saved_model.pb"), f"is damaged: saved_model.pb {CHANGED}"),
@@ -58,7 +65,16 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "a missing index": (remove(VARIABLES[1]), f"is damaged: {VARIABLES[1]} {MISSING}"),
     "a missing record": (remove(RECORD), f"is no bundle: {RECORD} {MISSING}"),
     "another model's index": (take_another_index, f"is damaged: {VARIABLES[0]} {CHANGED}"),
-    "another format": (say(format_version=2), "has bundle format 2: expected 3; export it again"),
+    "another model's bundle": (
+        lambda bundle: sign(bundle, "other", 1),
+        f"is the bundle other/1: expected tiny/{{version}}; {THERE}",
+    ),
+    "another version": (
+        lambda bundle: sign(bundle, "tiny", 1),
+        f"is the bundle tiny/1: expected tiny/{{version}}; {THERE}",
+    ),
+    "the twin": (be_the_twin, f"is the bundle tiny/exact/1: expected models/tiny/{{version}}; {THERE}"),
+    "another format": (say(format_version=2), "has bundle format 2: expected 4; export it again"),
     "another TensorFlow": (
         say(versions={"scann": "1.4.2", "tensorflow": "2.19.0"}),
         f"was made by scann 1.4.2, tensorflow 2.19.0: {INSTALLED}",
@@ -101,6 +117,7 @@ def test_what_is_served_stays(server: Server, models: Path) -> None:
     for version, (name, (damage, _)) in enumerate(DAMAGES.items(), start=2):
         partial = models / "tiny" / f".{version}.partial-test"
         shutil.copytree(models / "tiny" / "1", partial)
+        sign(partial, "tiny", version)
         damage(partial)
         partial.rename(models / "tiny" / str(version))
         server.wait_for(version, "END")
@@ -109,7 +126,8 @@ def test_what_is_served_stays(server: Server, models: Path) -> None:
     ended.set()
     asking.join()
     assert refused == {
-        name: f"tiny/{version} {complaint}" for version, (name, (_, complaint)) in enumerate(DAMAGES.items(), start=2)
+        name: f"tiny/{version} {complaint.format(version=version)}"
+        for version, (name, (_, complaint)) in enumerate(DAMAGES.items(), start=2)
     }
     assert len(answers) > len(DAMAGES)
     assert {answer.status_code for answer in answers} == {200}

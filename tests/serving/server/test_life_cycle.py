@@ -14,7 +14,7 @@ import grpc
 import httpx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from running_server import ADMIN, Server, children, publish
+from running_server import ADMIN, Server, children, publish, sign
 from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2, model_service_pb2_grpc
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 
@@ -115,6 +115,7 @@ def test_a_broken_version_is_refused_and_the_old_one_stays(server: Server, model
     with Load(server) as load:
         broken = models / "tiny" / ".4.partial-test"
         shutil.copytree(models / "tiny" / "1", broken)
+        sign(broken, "tiny", 4)
         (broken / "assets" / "items.txt").write_text("changed")
         broken.rename(models / "tiny" / "4")
         server.wait_for(4, "END")
@@ -148,6 +149,7 @@ def test_a_model_whose_process_is_killed_is_started_again(server: Server) -> Non
 
 def test_a_new_model_is_taken_up_and_a_request_must_then_say_which_is_meant(server: Server, models: Path) -> None:
     shutil.copytree(models / "tiny" / "1", models / "other" / "1.partial")
+    sign(models / "other" / "1.partial", "other", 1)
     (models / "other" / "1.partial").rename(models / "other" / "1")
     server.wait_for(1, "AVAILABLE", "other")
     answer = server.http.post("/recommend", json={"user_id": "u3"})

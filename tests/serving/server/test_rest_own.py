@@ -65,8 +65,10 @@ def test_similar_items_are_shown(server: Server) -> None:
     assert [item["rank"] for item in content["items"]] == [1, 2, 3, 4, 5]
     assert all(item["shown"]["title"].endswith(item["item_id"][1:]) for item in content["items"])
     assert "i3" not in [item["item_id"] for item in content["items"]]
+    all_others = server.http.post("/similar", json={"item_id": "i3", "k": 293}).json()
+    assert (content["num_items"], all_others["num_items"], len(all_others["items"])) == (5, 292, 292)
     unknown = server.http.post("/similar", json={"item_id": "nothing"}).json()
-    assert unknown == {"model": "tiny", "version": 1, "item_id": "nothing", "items": []}
+    assert unknown == {"model": "tiny", "version": 1, "item_id": "nothing", "num_items": 0, "items": []}
 
 
 def test_recommendations_are_explained_by_what_the_user_took(server: Server, tiny_models: Path) -> None:
