@@ -134,9 +134,11 @@ def test_categories_are_marked_for_a_chunk_at_a_time(
         "leaves": tf.constant(0),
         "reorder_factor": tf.constant(0),
     }
+    # Its functions hold it weakly.
+    recommender = Recommender(parts, exact, tmp_path)
     tf.config.run_functions_eagerly(True)
     try:
-        answer = Recommender(parts, exact, tmp_path).recommend_with_options(**asked)
+        answer = recommender.recommend_with_options(**asked)
     finally:
         tf.config.run_functions_eagerly(False)
     assert marked == [rows] * (BATCH // rows)
