@@ -40,14 +40,20 @@ def check(written: list[tuple[Recommender, Path]], requests: dict[str, Inputs]) 
         command = [sys.executable, "-P", answer_check.__file__, str(file), scratch, *(str(p) for _, p in written)]
         # This process may hold all of the accelerator's memory.
         environment = os.environ | {"CUDA_VISIBLE_DEVICES": "-1"}
-        outcome = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if outcome.returncode:
-            last_words = [f"exit code {outcome.returncode}", *outcome.stderr.strip().splitlines()][-1]
+        with subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        ) as process:
+            in_memory = [
+                answer_check.answers({name: getattr(recommender, name) for name in requests}, flat)
+                for recommender, _ in written
+            ]
+            _, stderr = process.communicate()
+        if process.returncode:
+            last_words = [f"exit code {process.returncode}", *stderr.strip().splitlines()][-1]
             raise BundleError(f"the exported model does not answer in a fresh process: {last_words}")
-        for number, (recommender, _) in enumerate(written):
-            in_memory = answer_check.answers({name: getattr(recommender, name) for name in requests}, flat)
-            written_there = dict(np.load(Path(scratch) / f"answers-{number}.npz"))
-            differing = [name for name in requests if not same_answers(_of(name, in_memory), _of(name, written_there))]
+        for number, expected in enumerate(in_memory):
+            found = dict(np.load(Path(scratch) / f"answers-{number}.npz"))
+            differing = [name for name in requests if not same_answers(_of(name, expected), _of(name, found))]
             if differing:
                 raise BundleError(
                     f"the exported model answers {', '.join(differing)} otherwise than the model in memory; "

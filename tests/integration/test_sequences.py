@@ -64,10 +64,8 @@ def run_of(dataset: Dataset, path: Path, encoder: dict[str, Any]) -> Run:
     return open_run(path)
 
 
-@pytest.mark.parametrize(
-    "encoder",
-    [pytest.param({"name": "gru"}, marks=pytest.mark.slow), {"name": "self_attention", "heads": 1, "dropout": 0.1}],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("encoder", [{"name": "gru"}, {"name": "self_attention", "heads": 1, "dropout": 0.1}])
 def test_what_came_last_is_learned_and_served(dataset: Dataset, tmp_path: Path, encoder: dict[str, Any]) -> None:
     """The next item is found in well over half of the cases; popularity and chance find it in one of twelve.
 
