@@ -50,7 +50,8 @@ def write_tables(folder: Path) -> None:
     things[:40].assign(user_id=[f"u{n}" for n in range(40)]).to_parquet(folder / "users.parquet")
 
 
-@pytest.mark.parametrize("history_length", [0, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("history_length", [0, 5])
 def test_every_feature_type_goes_from_a_table_to_an_answer(tmp_path: Path, history_length: int) -> None:
     write_tables(tmp_path)
     items = {"source": str(tmp_path / "items.jsonl"), "features": CONTENT, "show": ["title"]}

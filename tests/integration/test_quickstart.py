@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
 # Of both processors together, as the wall clock of a shared machine says little; its own bound is 120 s.
 LIMIT_CPU_SECONDS = 120
 LIMIT_KIB = 3 * 1024 * 1024
