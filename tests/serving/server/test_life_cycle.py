@@ -102,6 +102,10 @@ def test_a_version_goes_through_trial_promotion_and_rollback_without_a_failed_re
 
         publish(models / "tiny", 3)
         server.wait_for(3, "AVAILABLE")
+        until = time.monotonic() + 60
+        while 3 not in load.versions:
+            assert time.monotonic() < until
+            time.sleep(0.05)
         assert plan(server) == (2, 3)
         assert server.http.post("/admin/models/tiny/rollback", headers=ADMIN).json() == {"stable": 2, "canary": None}
         server.wait_for(3, "END")
