@@ -1,6 +1,8 @@
 """Fixtures: a tiny synthetic dataset, a run trained on it, and its bundle; real data where it is at hand."""
 
+import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 # Test workers share the processors; TensorFlow's threads would wait for each other. Inherited by what tests start.
@@ -26,6 +28,8 @@ from recsys.run import Run, open_run  # noqa: E402
 from recsys.training import train  # noqa: E402
 from serving.export import export  # noqa: E402
 
+MadeOnce = Callable[[str, Callable[[Path], object]], Path]
+
 TINY_SOURCE = "synthetic:users=150,items=300,interactions=6000"
 
 
@@ -40,10 +44,27 @@ def tiny_experiment() -> ExperimentConfig:
 
 
 @pytest.fixture(scope="session")
-def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    path = tmp_path_factory.mktemp("datasets") / "tiny"
-    prepare(TINY_SOURCE, load_data_config(None, TINY_SOURCE), path)
-    return open_dataset(path)
+def made_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> MadeOnce:
+    """Makes a folder that all test workers read: the first that asks for it does, and the others wait."""
+    own = tmp_path_factory.getbasetemp()
+    base = own if worker_id == "master" else own.parent
+
+    def path_of(name: str, make: Callable[[Path], object]) -> Path:
+        path = base / name
+        with (base / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists():
+                make(path)
+        return path
+
+    return path_of
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(made_once: MadeOnce) -> Dataset:
+    """To be read only, as all that is made of it here."""
+    config = load_data_config(None, TINY_SOURCE)
+    return open_dataset(made_once("tiny-dataset", lambda path: prepare(TINY_SOURCE, config, path)))
 
 
 @pytest.fixture(scope="session")
@@ -55,18 +76,14 @@ def tiny_rows() -> pd.DataFrame:
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tiny_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    path = tmp_path_factory.mktemp("runs") / "tiny"
-    train(tiny_experiment(), RuntimeConfig(), tiny_dataset, path)
-    return open_run(path)
+def tiny_run(tiny_dataset: Dataset, made_once: MadeOnce) -> Run:
+    return open_run(made_once("tiny-run", lambda path: train(tiny_experiment(), RuntimeConfig(), tiny_dataset, path)))
 
 
 @pytest.fixture(scope="session")
-def tiny_models(tiny_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_models(tiny_run: Run, made_once: MadeOnce) -> Path:
     """A folder `<models>` with version 1 of the model `tiny`."""
-    models = tmp_path_factory.mktemp("models")
-    export(tiny_run, models, "tiny")
-    return models
+    return made_once("tiny-models", lambda path: export(tiny_run, path, "tiny"))
 
 
 @pytest.fixture(scope="session")

@@ -363,8 +363,9 @@ def test_recommend_shows_titles(shell: Shell, tiny_run: Run, tiny_models: Path) 
     )
 
 
-def test_evaluate_prints_json(shell: Shell, tiny_run: Run) -> None:
-    code, printed, _ = shell("evaluate", tiny_run.path, "--split", "validation", "--k", "5", "--json")
+def test_evaluate_prints_json(shell: Shell, tiny_run: Run, tmp_path: Path) -> None:
+    run = shutil.copytree(tiny_run.path, tmp_path / "run")
+    code, printed, _ = shell("evaluate", run, "--split", "validation", "--k", "5", "--json")
     result = json.loads(printed)
     assert code == 0
     assert result["ks"] == [5]
