@@ -59,25 +59,6 @@ def decode_windows(blocks: tf.Tensor, columns: Collection[str]) -> tuple[dict[st
     return rows, window["history/values"]
 
 
-def decode_others(blocks: tf.Tensor, columns: Collection[str]) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-    """As `decode_windows`, but a row's history is all else that the same user has in these blocks, later rows too.
-
-    What follows a row comes first and what precedes it last, as if a user's rows stood in a circle.
-    """
-    rows = decode_rows(blocks, columns)
-    user, item = rows["user_row"], rows["item_row"]
-    is_first = tf.concat([[True], user[1:] != user[:-1]], axis=0)
-    first = tf.cast(tf.where(is_first)[:, 0], tf.int32)
-    number = tf.concat([first[1:], [tf.size(user)]], axis=0) - first
-    # Each user's items twice in a row: a window on them goes round the circle.
-    first, number = tf.repeat(first, 2 * number), tf.repeat(number, 2 * number)
-    values = tf.gather(item, first + (tf.range(tf.size(first)) - 2 * first) % number)
-    row = tf.range(tf.size(user))
-    rows["history/start"] = 1 + row + tf.gather(first, 2 * row)
-    rows["history/length"] = tf.gather(number, 2 * row) - 1
-    return rows, values
-
-
 def runs(values: tf.Tensor, history_length: int) -> tf.Tensor:
     """Lays out values so that `take_history` copies runs of them, not single ones.
 

@@ -1,4 +1,4 @@
-"""What queries are compared with: the batch's candidates and drawn ones, or the whole catalogue."""
+"""What queries are compared with: the batch's candidates and drawn ones, the catalogue, or what users did not take."""
 
 from typing import Protocol
 
@@ -7,13 +7,13 @@ import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
-from recsys.config import FullLossConfig, InBatchLossConfig, NegativesConfig
 from recsys.dataset import Features
 from recsys.distribution import sum_across_replicas
 from recsys.frequencies import Frequencies, StreamingFrequencies, TrainShares
 from recsys.interactions import Interactions
-from recsys.known_positives import KnownPositives
-from recsys.losses import FullSoftmax, InBatchSoftmax, Negatives
+from recsys.known_positives import KnownPositives, columns_of
+from recsys.loss_config import FullLossConfig, InBatchLossConfig, NegativesConfig, UnseenLossConfig
+from recsys.losses import FullSoftmax, InBatchSoftmax, Negatives, UnseenSoftmax
 from recsys.sampling import HardItems, ItemSampler, PopularItems, UniformItems
 from recsys.towers import Towers
 
@@ -39,7 +39,8 @@ class Candidates(Protocol):
         Args:
           queries: [batch, embedding_dim] float32.
           inputs: the `columns`, with a row per query: `item_row`, `user_row` [batch] int32, `weight` [batch] float32,
-            and features of the items, [batch] or [batch, max_length] int32, or float32 where dense.
+            and features of the items, [batch] or [batch, max_length] int32, or float32 where dense; of sets what
+            concerns items is [batch, num_targets, …].
           training: whether dropout applies, and the loss learns from the batch.
 
         Returns:
@@ -163,6 +164,54 @@ class CatalogueCandidates(tf.Module):
         """Returns this replica's share of the loss, as `Candidates` says."""
         catalogue = self._towers.embed_candidate(self._items, training)
         return self.task(queries, catalogue, item_row=inputs["item_row"], sample_weight=inputs["weight"])
+
+
+class UnseenCandidates(tf.Module):
+    """What the query's user did not take in train: of the whole catalogue, or of some items drawn evenly from it."""
+
+    def __init__(
+        self, towers: Towers, config: UnseenLossConfig, items: Features, interactions: Interactions | None
+    ) -> None:
+        """Takes what `recsys.retrieval.RetrievalModel` does.
+
+        Raises:
+          ValueError: items or interactions are not given.
+        """
+        super().__init__()
+        self.task = UnseenSoftmax(config.temperature, _loss_metrics(), config.learn_temperature)
+        self.columns = ["user_row", "weight", *towers.candidate_inputs]
+        self.state = list(self.task.trainable_weights)
+        self.hard_items: HardItems | None = None
+        self._known_positives = KnownPositives(_needed(interactions))
+        self._towers = towers
+        self._items = _catalogue(items, towers.candidate_inputs)
+        self._num_items = _needed(interactions).num_items
+        self._sampler = None if config.negatives is None else UniformItems(config.negatives, self._num_items)
+
+    def loss(self, queries: tf.Tensor, inputs: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
+        """Returns this replica's share of the loss, as `Candidates` says."""
+        weight = inputs["weight"]
+        known_positives = self._known_positives.of(inputs["user_row"], tf.reduce_sum(weight, axis=1))
+        negatives = self._items
+        if self._sampler is not None:
+            drawn = self._sampler.draw()
+            negatives = {name: tf.gather(values, drawn) for name, values in self._items.items()}
+            known_positives = columns_of(known_positives, drawn)
+        targets = {name: _flat(inputs[name]) for name in self._towers.candidate_inputs}
+        embedded = self._towers.embed_candidate(targets, training)
+        return self.task(
+            queries,
+            tf.reshape(embedded, [*weight.shape, embedded.shape[-1]]),
+            sample_weight=weight,
+            negative_embeddings=self._towers.embed_candidate(negatives, training),
+            known_positives=known_positives,
+            num_items=self._num_items,
+        )
+
+
+def _flat(column: tf.Tensor) -> tf.Tensor:
+    """[batch, num_targets, …] as [batch · num_targets, …]."""
+    return tf.reshape(column, [-1, *column.shape[2:]])
 
 
 def _catalogue(items: Features, names: list[str]) -> dict[str, tf.Tensor]:

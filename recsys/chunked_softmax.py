@@ -27,6 +27,7 @@ def cross_entropy(
     weight: tf.Tensor,
     left_out: tf.RaggedTensor | None = None,
     num_hardest: int | None = None,
+    decoupled: bool = False,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Computes the weighted cross-entropy of each query's positive against it and all candidates with other ids.
 
@@ -41,6 +42,8 @@ def cross_entropy(
       left_out: [batch, (num_columns)] int32, further candidates that are left out of a row, its positive apart.
       num_hardest: only so many candidates with the largest logits stay in a row, of equal ones the first, beside its
         positive; all when None.
+      decoupled: compare the positive with the candidates alone, as in Yeh et al., "Decoupled contrastive learning",
+        ECCV 2022: its exponential is no part of the sum. A row without a candidate has loss 0 then.
 
     Returns:
       The weighted sum of losses, a scalar, differentiable with respect to `query`, `positive_logit` and `candidates`;
@@ -52,7 +55,7 @@ def cross_entropy(
         order = tf.argsort(tf.cast(weight == 0, tf.int32), stable=True)
         rows = tuple(tf.gather(row, order) for row in (query, positive_logit, query_ids, weight))
         ordered = None if left_out is None else tf.gather(left_out, order)
-        *per_row, to_candidates = _loop(rows, candidates, bias, candidate_ids, ordered, num_hardest)
+        *per_row, to_candidates = _loop(rows, candidates, bias, candidate_ids, ordered, num_hardest, decoupled)
         back = tf.math.invert_permutation(order)
         losses, to_query, to_positive = (tf.gather(column, back) for column in per_row)
         losses = tf.where(weight == 0, 0.0, losses)
@@ -72,6 +75,7 @@ def _loop(
     candidate_ids: tf.Tensor,
     left_out: tf.RaggedTensor | None,
     num_hardest: int | None,
+    decoupled: bool,
 ) -> _Rows:
     """Returns losses, and the gradients of their weighted sum to queries, positive logits and candidates.
 
@@ -91,7 +95,7 @@ def _loop(
     def body(number: tf.Tensor, total: tf.Tensor, *arrays: tf.TensorArray) -> tuple[tf.Tensor, ...]:
         chunk = tuple(column[number] for column in rows)
         pairs = None if pairs_of_chunk is None else pairs_of_chunk(number)
-        *per_row, to_candidates = _chunk(chunk, candidates, bias, candidate_ids, pairs, num_hardest)
+        *per_row, to_candidates = _chunk(chunk, candidates, bias, candidate_ids, pairs, num_hardest, decoupled)
         written = (target.write(number, value) for target, value in zip(arrays, per_row, strict=True))
         return number + 1, total + to_candidates, *written
 
@@ -154,6 +158,7 @@ def _chunk(
     candidate_ids: tf.Tensor,
     left_out: tf.Tensor | None,
     num_hardest: int | None,
+    decoupled: bool,
 ) -> _Rows:
     """Returns a chunk's losses and gradients: [rows], [rows, dim], [rows], [num_candidates, dim]."""
     query, positive_logit, query_ids, weight = rows
@@ -164,15 +169,22 @@ def _chunk(
     if num_hardest is not None:
         logits = _only_hardest(logits, num_hardest)
 
-    largest = tf.maximum(tf.reduce_max(logits, axis=1), positive_logit)
+    largest = tf.reduce_max(logits, axis=1)
+    if decoupled:
+        largest = tf.where(largest == -float("inf"), 0.0, largest)
+        own = tf.zeros_like(weight)
+    else:
+        largest = tf.maximum(largest, positive_logit)
+        own = tf.exp(positive_logit - largest)
     exponential = tf.exp(logits - largest[:, tf.newaxis])
-    positive_exponential = tf.exp(positive_logit - largest)
-    total = tf.reduce_sum(exponential, axis=1) + positive_exponential
-    losses = tf.math.log(total) + largest - positive_logit
+    total = tf.reduce_sum(exponential, axis=1) + own
+    # Only a decoupled row can have a total of 0: nothing is left to compare its positive with.
+    weight = tf.where(total == 0, 0.0, weight)
+    losses = tf.where(total == 0, 0.0, tf.math.log(total) + largest - positive_logit)
 
     # The gradient of the weighted loss to a logit is weight · (softmax - 1 for the positive). The factors of a row are
     # applied to the narrow matrices: every pass over the logits costs as much as a product.
-    factor = weight / total
+    factor = tf.math.divide_no_nan(weight, total)
     to_query = factor[:, tf.newaxis] * tf.matmul(exponential, candidates)
     to_candidates = tf.matmul(exponential, factor[:, tf.newaxis] * query, transpose_a=True)
-    return losses, to_query, factor * positive_exponential - weight, to_candidates
+    return losses, to_query, factor * own - weight, to_candidates

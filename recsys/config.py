@@ -5,18 +5,13 @@ Imports no TensorFlow. Each default is written here and nowhere else.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from recsys.idle_options import refuse_idle
+from recsys.loss_config import InBatchLossConfig, LossConfig, UnseenLossConfig
 from recsys.schema import Frozen
 
 MAX_K = 1000
-
-
-def _refuse_idle(config: Frozen, option: str, needs: str) -> None:
-    """Refuses an option that was chosen where nothing reads it; a file that spells out its default may stay."""
-    value = getattr(config, option)
-    if value != type(config).model_fields[option].default:
-        raise ValueError(f"{option} = {value} changes nothing: expected {needs} beside it; add that, or remove it")
 
 
 class MeanEncoder(Frozen):
@@ -106,7 +101,7 @@ class TowerConfig(Frozen):
     @model_validator(mode="after")
     def _no_option_is_idle(self) -> "TowerConfig":
         if not self.use_id:
-            _refuse_idle(self, "id_dropout", "use_id = true")
+            refuse_idle(self, "id_dropout", "use_id = true")
         return self
 
 
@@ -117,11 +112,14 @@ class ModelConfig(Frozen):
       embedding_dim: the width of every embedding.
       initial_stddev: of fresh embeddings. Where scores are cosines, a small one lets directions settle in few steps.
       normalize: scale query and candidate embeddings to length 1, so that scores are cosines.
+      item_bias: the last unit of a candidate's embedding is its bias, which every score has in it, whoever asks: what
+        is popular need not lie near to everybody then. It is not scaled with the others.
     """
 
     embedding_dim: int = Field(default=64, ge=1)
     initial_stddev: float = Field(default=0.1, gt=0)
     normalize: bool = True
+    item_bias: bool = False
     history: HistoryConfig = HistoryConfig()
     query: TowerConfig = TowerConfig()
     candidate: TowerConfig = TowerConfig()
@@ -134,99 +132,6 @@ class ModelConfig(Frozen):
                 f"history.encoder.heads = {encoder.heads} must divide embedding_dim = {self.embedding_dim}"
             )
         return self
-
-
-class NegativesConfig(Frozen):
-    """Further candidates that each step of a replica draws from the catalogue, for all of its queries or for one.
-
-    They are mixed with the batch's (Yang et al., "Mixed negative sampling for learning two-tower neural networks in
-    recommendations", 2020): what is hardly ever taken is then pushed away as well.
-
-    Attributes:
-      uniform: so many, each item as likely as any other.
-      popular: so many, each item in proportion to its train interactions to the power of `popularity_power`.
-      popularity_power: 1 draws as batches do, less more evenly.
-      hard: so many for each query alone, out of its user's `hard_depth` hardest (Xiong et al., "Approximate nearest
-        neighbor negative contrastive learning for dense text retrieval", ICLR 2021). What stands in the batch as well
-        counts there, too: between once and twice in the mean, where other items count once.
-      hard_depth: so many items of highest score that a user did not take in train are held for each, 4 bytes apiece,
-        and found anew as each epoch begins.
-    """
-
-    uniform: int = Field(default=0, ge=0)
-    popular: int = Field(default=0, ge=0)
-    popularity_power: float = Field(default=0.75, gt=0)
-    hard: int = Field(default=0, ge=0)
-    hard_depth: int = Field(default=100, ge=1)
-
-    @model_validator(mode="after")
-    def _no_option_is_idle(self) -> "NegativesConfig":
-        if not self.popular:
-            _refuse_idle(self, "popularity_power", "popular above 0")
-        if not self.hard:
-            _refuse_idle(self, "hard_depth", "hard above 0")
-        return self
-
-
-class InBatchLossConfig(Frozen):
-    """Softmax over the global batch's candidates, and others that are drawn from the catalogue.
-
-    Attributes:
-      temperature: scores are divided by it.
-      learn_temperature: whether it is learned, beginning there.
-      log_q: where each candidate's sampling probability comes from, whose logarithm is subtracted from its score, so
-        that popular items are not punished for being negatives more often: `train_counts`, or a `streaming` estimate
-        from the batches themselves; or `none`.
-      streaming_rate: how much of an item's mean a new observation replaces in a streaming estimate.
-      mask: whose softmax weight as a negative is exactly 0. `accidental_hits`: items that are the query's own positive;
-        `known_positives`: all items that the query's user took anywhere in train, too, for a search per such item.
-      negatives: drawn from the catalogue.
-      num_hardest: only so many negatives of each query count, those with the highest scores, as corrected; all when
-        None.
-    """
-
-    name: Literal["in_batch_softmax"] = "in_batch_softmax"
-    temperature: float = Field(default=0.1, gt=0)
-    learn_temperature: bool = False
-    log_q: Literal["none", "train_counts", "streaming"] = "train_counts"
-    streaming_rate: float = Field(default=0.01, gt=0, le=1)
-    mask: Literal["nothing", "accidental_hits", "known_positives"] = "accidental_hits"
-    negatives: NegativesConfig = NegativesConfig()
-    num_hardest: int | None = Field(default=None, ge=1)
-
-    @model_validator(mode="after")
-    def _no_option_is_idle(self) -> "InBatchLossConfig":
-        if self.log_q != "streaming":
-            _refuse_idle(self, "streaming_rate", "log_q = 'streaming'")
-        return self
-
-
-class FullLossConfig(Frozen):
-    """Softmax over the whole catalogue: exact, and its cost per example grows with the catalogue.
-
-    Attributes:
-      temperature: scores are divided by it.
-      learn_temperature: whether it is learned, beginning there.
-    """
-
-    name: Literal["full_softmax"] = "full_softmax"
-    temperature: float = Field(default=0.1, gt=0)
-    learn_temperature: bool = False
-
-
-def _named(default: str) -> Discriminator:
-    """Tells the members of a union apart by `name`, which is `default` where it is left out."""
-
-    def name_of(value: Any) -> str:
-        return str(value.get("name", default) if isinstance(value, dict) else getattr(value, "name", default))
-
-    return Discriminator(name_of)
-
-
-LossConfig = Annotated[
-    Annotated[InBatchLossConfig, Tag("in_batch_softmax")] | Annotated[FullLossConfig, Tag("full_softmax")],
-    _named("in_batch_softmax"),
-]
 
 
 class AdagradConfig(Frozen):
@@ -249,12 +154,15 @@ class AdamConfig(Frozen):
     Attributes:
       learning_rate: the step size.
       beta_1, beta_2: how much of the first and second moment a step keeps.
+      v_fades_by: whose steps the second moment of a table's row counts: its `own_steps`, or `all_steps` of the
+        training, so that rare rows take longer steps than frequent ones.
       weight_decay: the share of a weight that a step takes, times the learning rate.
     """
 
     learning_rate: float = Field(default=0.001, gt=0)
     beta_1: float = Field(default=0.9, ge=0, lt=1)
     beta_2: float = Field(default=0.999, ge=0, lt=1)
+    v_fades_by: Literal["own_steps", "all_steps"] = "own_steps"
     weight_decay: float = Field(default=0.0, ge=0)
 
 
@@ -297,19 +205,19 @@ class OptimizerConfig(Frozen):
         return chosen
 
 
-TrainHistory = Literal["before", "others"]
+Examples = Literal["interactions", "sequences", "sets"]
 
 
 class TrainConfig(Frozen):
     """The training loop.
 
     Attributes:
-      examples: `interactions`, one query per train row with the history before it; or `sequences`, users' train
-        items as a whole, with a query for the next item at every position, which shares the work of encoding.
-      history: of a train row: what the user took `before` it, or all `others` of the user's train rows, later ones too,
-        as the past of a held-out row in a split by chance. For data without an order; what is evaluated and served is
-        always asked with the past. An item that a user took twice would see itself: leave repeats out.
-      batch_size: interactions or sequences of the global batch, over all replicas.
+      examples: `interactions`, one query per train row with the history before it; `sequences`, users' train
+        items as a whole, with a query for the next item at every position, which shares the work of encoding; or
+        `sets`, users' train items without an order, some of which are hidden anew in each epoch, to be found by the
+        rest: for a held-out row in a split by chance, or data without times.
+      hidden: the probability that an item of a set is hidden.
+      batch_size: interactions, sequences or sets of the global batch, over all replicas.
       epochs: at most as many passes over the train split.
       patience: stop after so many epochs without a better validation metric.
       validation_metric: what decides the best epoch, on the validation split by the `event` protocol.
@@ -317,8 +225,8 @@ class TrainConfig(Frozen):
       seed: of weights, shuffling and dropout.
     """
 
-    examples: Literal["interactions", "sequences"] = "interactions"
-    history: TrainHistory = "before"
+    examples: Examples = "interactions"
+    hidden: float = Field(default=0.5, gt=0, lt=1)
     batch_size: int = Field(default=1024, ge=2)
     epochs: int = Field(default=20, ge=1)
     patience: int = Field(default=3, ge=1)
@@ -327,9 +235,9 @@ class TrainConfig(Frozen):
     seed: int = Field(default=0, ge=0, lt=2**32)
 
     @model_validator(mode="after")
-    def _sequences_have_an_order(self) -> "TrainConfig":
-        if self.examples == "sequences" and self.history == "others":
-            raise ValueError("examples = 'sequences' learns what comes next: expected history = 'before'")
+    def _no_option_is_idle(self) -> "TrainConfig":
+        if self.examples != "sets":
+            refuse_idle(self, "hidden", "examples = 'sets'")
         return self
 
 
@@ -383,6 +291,15 @@ class ExperimentConfig(Frozen):
     train: TrainConfig = TrainConfig()
     index: IndexConfig = IndexConfig()
     bundle: BundleConfig = BundleConfig()
+
+    @model_validator(mode="after")
+    def _sets_have_their_loss(self) -> "ExperimentConfig":
+        if (self.train.examples == "sets") != isinstance(self.loss, UnseenLossConfig):
+            raise ValueError(
+                f"train.examples = '{self.train.examples}' and loss.name = '{self.loss.name}': expected 'sets' and "
+                "'unseen_softmax' together, or neither"
+            )
+        return self
 
     @property
     def for_export(self) -> ExportConfig:

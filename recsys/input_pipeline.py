@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from recsys.block_shuffle import epoch_seed, epoch_seeds, in_random_order, shuffled_windows
-from recsys.blocks import WINDOW, decode_others, decode_rows, decode_windows, packed, runs, take_history, unpacked
-from recsys.config import TrainHistory
+from recsys.blocks import WINDOW, decode_rows, decode_windows, packed, runs, take_history, unpacked
 from recsys.dataset import Dataset
 from recsys.errors import ConfigError, DatasetError
 from recsys.feature_tables import FeatureTables
@@ -27,7 +26,6 @@ def training_batches(
     input_context: tf.distribute.InputContext | None = None,
     features: Collection[str] | None = None,
     history_length: int | None = None,
-    history: TrainHistory = "before",
 ) -> tf.data.Dataset:
     """Yields the train split once, newly shuffled at each iteration, in batches of static shape.
 
@@ -46,7 +44,6 @@ def training_batches(
       features: the features to look up; all by default. Without `history` no history is decoded, without `label` no
         label.
       history_length: so many of the latest items are a history; all that the dataset has by default.
-      history: as `TrainConfig.history`.
 
     Returns:
       Batches of the query and candidate features, [batch] or [batch, max_length] int32, or float32 where dense, and of
@@ -58,7 +55,7 @@ def training_batches(
     """
     context = tf.distribute.InputContext() if input_context is None else input_context
     share = _share(context, dataset, batch_size)
-    epoch = _epoch_function(dataset, share, features, history_length, history)
+    epoch = _epoch_function(dataset, share, features, history_length)
     # Prefetching ends with the epoch: one that ran ahead to the end would leave no seed to save for the next epoch.
     batches = epoch_seed(seed, share.worker).flat_map(lambda own: epoch(own).prefetch(tf.data.AUTOTUNE))
     return batches.apply(tf.data.experimental.assert_cardinality(share.num_batches))
@@ -84,7 +81,6 @@ def training_feed(
     seed: int,
     features: Collection[str] | None = None,
     history_length: int | None = None,
-    history: TrainHistory = "before",
     first_epoch: int = 0,
 ) -> Feed:
     """Distributes `training_batches` over a strategy's replicas, without end.
@@ -100,7 +96,7 @@ def training_feed(
         seed,
         first_epoch,
         lambda context: _share(context, dataset, batch_size),
-        lambda share: _epoch_function(dataset, share, features, history_length, history),
+        lambda share: _epoch_function(dataset, share, features, history_length),
     )
 
 
@@ -199,7 +195,6 @@ def _epoch_function(
     share: Share,
     features: Collection[str] | None,
     history_length: int | None,
-    history: TrainHistory,
 ) -> EpochFunction:
     tables = FeatureTables(dataset, features)
     schema = dataset.schema
@@ -216,7 +211,7 @@ def _epoch_function(
     def decoded(blocks: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         if not history_length:
             return packed(decode_rows(blocks, columns), stored), tf.zeros([0, 0], tf.int32)
-        rows, values = (decode_windows if history == "before" else decode_others)(blocks, columns)
+        rows, values = decode_windows(blocks, columns)
         return packed(rows, stored), runs(tables.item_ids(values), history_length)
 
     def gathered(table: tf.Tensor, values: tf.Tensor, members: tf.Tensor) -> _Rows:

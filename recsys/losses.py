@@ -233,6 +233,76 @@ class FullSoftmax(tf.keras.layers.Layer, tfrs.tasks.Task):
         return loss
 
 
+class UnseenSoftmax(tf.keras.layers.Layer, tfrs.tasks.Task):
+    """Cross-entropy of each of a query's targets against the items that its user did not take.
+
+    For query i with a target y, and s(i, j) the dot product with item j divided by the temperature,
+
+        loss_iy = log( Σ_j exp(s(i, j)) ) - s(i, y)
+
+    where j runs over the negatives but known positives, y itself among these: it is decoupled (Yeh et al., "Decoupled
+    contrastive learning", ECCV 2022), so that all of a query's targets share one sum. Where negatives are drawn evenly
+    from the catalogue, the sum is scaled up to it, which changes no gradient.
+
+    The matrix of logits is never held as a whole (`recsys.chunked_softmax`).
+    """
+
+    def __init__(
+        self,
+        temperature: float,
+        loss_metrics: list[tf.keras.metrics.Metric] | None = None,
+        learn_temperature: bool = False,
+    ) -> None:
+        """Takes what `InBatchSoftmax` does."""
+        super().__init__(name="unseen_softmax")
+        self.temperature = Temperature(temperature, learn_temperature)
+        self._loss_metrics = [] if loss_metrics is None else loss_metrics
+
+    def call(
+        self,
+        query_embeddings: tf.Tensor,
+        target_embeddings: tf.Tensor,
+        sample_weight: tf.Tensor,
+        negative_embeddings: tf.Tensor,
+        known_positives: tf.RaggedTensor,
+        num_items: int,
+    ) -> tf.Tensor:
+        """Computes this replica's share of the loss.
+
+        Args:
+          query_embeddings: [batch, embedding_dim] float32.
+          target_embeddings: [batch, num_targets, embedding_dim] float32.
+          sample_weight: [batch, num_targets] float32; targets of weight 0 are padding.
+          negative_embeddings: [num_negatives, embedding_dim] float32.
+          known_positives: [batch, (num_columns)] int32, which negatives a query is not compared with.
+          num_items: in the catalogue.
+
+        Returns:
+          Scalar float32. Its sum over replicas is the weighted mean over the targets of the global batch.
+        """
+        queries = self.temperature(query_embeddings)
+        share = _share_of_global_batch(sample_weight)
+        weight = tf.reduce_sum(share, axis=1)
+        # As the loss is linear in them, a query's targets are one positive: their mean.
+        positives = tf.math.divide_no_nan(tf.einsum("bt,btd->bd", share, target_embeddings), weight[:, tf.newaxis])
+        num_negatives = tf.shape(negative_embeddings)[0]
+        scale = tf.math.log(num_items / tf.cast(num_negatives, tf.float32))
+        loss, losses = cross_entropy(
+            queries,
+            tf.reduce_sum(queries * positives, axis=1),
+            negative_embeddings,
+            bias=tf.fill([num_negatives], scale),
+            query_ids=tf.fill(tf.shape(weight), -1),
+            candidate_ids=tf.range(num_negatives),
+            weight=weight,
+            left_out=known_positives,
+            decoupled=True,
+        )
+        for metric in self._loss_metrics:
+            metric.update_state(losses, sample_weight=tf.reduce_sum(sample_weight, axis=1))
+        return loss
+
+
 def _share_of_global_batch(sample_weight: tf.Tensor) -> tf.Tensor:
     """Each row's share of what all replicas' rows weigh; a batch in which nothing weighs anything teaches nothing."""
     return tf.math.divide_no_nan(sample_weight, sum_across_replicas(tf.reduce_sum(sample_weight)))

@@ -120,6 +120,14 @@ class RowSparseAdam(RowSparse, tf.keras.optimizers.Adam):
     (Kingma & Ba, "Adam", ICLR 2015, section 2, per row). Unlike in stock Adam, a row that is not in the batch does not
     move on from momentum alone; and unlike in variants that count steps globally, a row that is seen late starts with
     a step of η, not one of η √((1 - β₁)² / (1 - β₂)).
+
+    Where v fades by all steps, those of the whole training, as in stock Adam, a row that was last in the batch n of
+    them ago has
+
+        v ← β₂ⁿ v + (1 - β₂) g²,  and T instead of t in 1 - β₂ᵀ, the steps of all
+
+    so that steps are longer the rarer a row is, about as the root of its share of the batches falls: each row goes as
+    far in an epoch as its gradients agree, however often it comes. With β₁ = 0 that is stock Adam, exactly.
     """
 
     def __init__(
@@ -129,26 +137,38 @@ class RowSparseAdam(RowSparse, tf.keras.optimizers.Adam):
         beta_2: float = 0.999,
         decay: float = 0.0,
         static_shapes: bool = False,
+        v_fades_by_all_steps: bool = False,
     ) -> None:
-        """Takes Adam's own options, and what `RowSparse` does."""
+        """Takes Adam's own options, what `RowSparse` does, and by which steps v fades."""
         super().__init__(learning_rate, beta_1, beta_2, decay=decay, static_shapes=static_shapes)
+        self._v_fades_by_all_steps = v_fades_by_all_steps
 
     def build(self, var_list: list[tf.Variable]) -> None:
-        """Makes the moments, like the variables, and a step count for each of their rows."""
+        """Makes the moments, like the variables, and for each of their rows a step count, and its latest step."""
         super().build(var_list)
         if not hasattr(self, "_row_steps"):
-            self._row_steps = [
-                self.add_variable_from_reference(variable, "steps", shape=variable.shape[:1]) for variable in var_list
-            ]
+            self._row_steps = self._numbers_of_rows("steps", var_list)
+            self._latest_steps = self._numbers_of_rows("latest", var_list) if self._v_fades_by_all_steps else []
 
     def _step_of_rows(self, gradient: tf.Tensor, rows: tf.Tensor, slot: int) -> tuple[tf.Tensor, _Slots]:
         m, v, counts = self._momentums[slot], self._velocities[slot], self._row_steps[slot]
-        new_m = self.beta_1 * tf.gather(m, rows) + (1 - self.beta_1) * gradient
-        new_v = self.beta_2 * tf.gather(v, rows) + (1 - self.beta_2) * tf.square(gradient)
         steps = tf.gather(counts, rows) + 1
-        correction = tf.sqrt(1 - tf.pow(self.beta_2, steps)) / (1 - tf.pow(self.beta_1, steps))
-        rate = tf.reshape(self.learning_rate * correction, [-1] + [1] * (gradient.shape.rank - 1))
-        return rate * new_m / (tf.sqrt(new_v) + self.epsilon), [(m, new_m), (v, new_v), (counts, steps)]
+        slots = [(counts, steps)]
+        v_steps, v_fades = steps, tf.fill(tf.shape(steps), self.beta_2)
+        if self._v_fades_by_all_steps:
+            latest = self._latest_steps[slot]
+            v_steps = tf.fill(tf.shape(steps), tf.cast(self.iterations + 1, tf.float32))
+            v_fades = tf.pow(self.beta_2, v_steps - tf.gather(latest, rows))
+            slots.append((latest, v_steps))
+        per_row = [-1] + [1] * (gradient.shape.rank - 1)
+        new_m = self.beta_1 * tf.gather(m, rows) + (1 - self.beta_1) * gradient
+        new_v = tf.reshape(v_fades, per_row) * tf.gather(v, rows) + (1 - self.beta_2) * tf.square(gradient)
+        correction = tf.sqrt(1 - tf.pow(self.beta_2, v_steps)) / (1 - tf.pow(self.beta_1, steps))
+        rate = tf.reshape(self.learning_rate * correction, per_row)
+        return rate * new_m / (tf.sqrt(new_v) + self.epsilon), [(m, new_m), (v, new_v), *slots]
+
+    def _numbers_of_rows(self, name: str, variables: list[tf.Variable]) -> list[tf.Variable]:
+        return [self.add_variable_from_reference(variable, name, shape=variable.shape[:1]) for variable in variables]
 
 
 def make_optimizer(
@@ -165,7 +185,8 @@ def make_optimizer(
     rate = _learning_rate(chosen.learning_rate, config.schedule, num_steps)
     if isinstance(chosen, AdagradConfig):
         return RowSparseAdagrad(rate, chosen.initial_accumulator, chosen.weight_decay, static_shapes)
-    return RowSparseAdam(rate, chosen.beta_1, chosen.beta_2, chosen.weight_decay, static_shapes)
+    by_all_steps = chosen.v_fades_by == "all_steps"
+    return RowSparseAdam(rate, chosen.beta_1, chosen.beta_2, chosen.weight_decay, static_shapes, by_all_steps)
 
 
 def _learning_rate(

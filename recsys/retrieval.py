@@ -1,20 +1,17 @@
 """The two-tower retrieval model."""
 
-from typing import Literal
-
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
-from recsys.candidates import BatchCandidates, Candidates, CatalogueCandidates
-from recsys.config import FullLossConfig, LossConfig
+from recsys.candidates import BatchCandidates, Candidates, CatalogueCandidates, UnseenCandidates
+from recsys.config import Examples
 from recsys.dataset import Features
 from recsys.interactions import Interactions
+from recsys.loss_config import FullLossConfig, LossConfig, UnseenLossConfig
 from recsys.sampling import HardItems
 from recsys.towers import NO_FEATURES, Towers
-
-Examples = Literal["interactions", "sequences"]
 
 
 class RetrievalModel(tfrs.Model):
@@ -41,8 +38,9 @@ class RetrievalModel(tfrs.Model):
             items stand in a batch, unless it estimates that, and draws popular negatives.
           items: the catalogue's features, [num_items] or [num_items, max_length] int32, or float32 where dense: the
             candidates of a full softmax, and what negatives are drawn from.
-          examples: whether batches hold interactions, or sequences with a query at every position.
-          interactions: of the dataset, for a loss that masks known positives, or draws hard negatives.
+          examples: whether batches hold interactions, sequences with a query at every position, or sets, with a query
+            and several targets each.
+          interactions: of the dataset, for a loss that knows what users took, or draws hard negatives.
 
         Raises:
           ValueError: the loss asks for items or interactions, and they are not given.
@@ -51,9 +49,11 @@ class RetrievalModel(tfrs.Model):
         self.query_tower = towers.query
         self.candidate_tower = towers.candidate
         self._towers = towers
-        self._embed_queries = towers.embed_query if examples == "interactions" else towers.embed_positions
+        self._embed_queries = towers.embed_positions if examples == "sequences" else towers.embed_query
         if isinstance(config, FullLossConfig):
             self._candidates: Candidates = CatalogueCandidates(towers, config, items)
+        elif isinstance(config, UnseenLossConfig):
+            self._candidates = UnseenCandidates(towers, config, items, interactions)
         else:
             self._candidates = BatchCandidates(towers, config, train_counts, items, interactions)
         self.task = self._candidates.task
@@ -83,7 +83,8 @@ class RetrievalModel(tfrs.Model):
         """Computes the loss of a batch.
 
         Args:
-          inputs: the `features`: `item_row` int32 and `weight` float32, [batch], or [batch, length] for sequences;
+          inputs: the `features`: `item_row` int32 and `weight` float32, [batch], or [batch, length] for sequences, or
+            [batch, num_targets] for sets;
             `user_row` [batch] int32; and what the towers take.
           training: whether dropout applies, and the loss learns from the batch.
 

@@ -2,8 +2,6 @@
 
 from collections.abc import Collection
 
-import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 
 from recsys.block_shuffle import epoch_seed, in_random_order, shuffled_windows
@@ -13,6 +11,7 @@ from recsys.errors import ConfigError
 from recsys.feature_tables import FeatureTables
 from recsys.input_pipeline import EpochFunction, Feed, Share, distributed_feed, filled_batches, share_of
 from recsys.schema import HISTORY
+from recsys.user_windows import num_windows_of_shards, windows_of_users
 
 _Rows = dict[str, tf.Tensor]
 
@@ -80,19 +79,10 @@ def sequence_feed(
 
 
 def _share(context: tf.distribute.InputContext, dataset: Dataset, batch_size: int, length: int) -> Share:
-    num_sequences = _sequences_per_shard(dataset, length)
-    if not num_sequences.sum():
+    num_sequences = num_windows_of_shards(dataset, length, without_last=True)
+    if not sum(num_sequences):
         raise ConfigError("no user has two train interactions: expected some for train.examples = 'sequences'")
-    return share_of(context, dataset, batch_size, num_sequences.tolist())
-
-
-def _sequences_per_shard(dataset: Dataset, length: int) -> npt.NDArray[np.int64]:
-    """[num_shards] int64. Train rows stand by user, and a shard holds whole users, so that they follow from counts."""
-    counts = dataset.users["train_count"].to_numpy().astype(np.int64)
-    shard_ends = np.cumsum([shard.num_rows for shard in dataset.manifest.splits["train"]])
-    per_user = np.maximum(counts - 1 + length - 1, 0) // length
-    users_before = np.searchsorted(np.cumsum(counts), shard_ends, side="right")
-    return np.diff(np.concatenate([[0], np.cumsum(per_user)])[users_before], prepend=0)
+    return share_of(context, dataset, batch_size, num_sequences)
 
 
 def _epoch_function(dataset: Dataset, share: Share, length: int, features: Collection[str] | None) -> EpochFunction:
@@ -101,7 +91,7 @@ def _epoch_function(dataset: Dataset, share: Share, length: int, features: Colle
 
     def sequences(blocks: tf.Tensor, window_seed: tf.Tensor) -> _Rows:
         rows = decode_rows(blocks, columns)
-        starts, ends = _windows(rows["user_row"], length)
+        starts, ends = windows_of_users(rows["user_row"], length, without_last=True)
         order = in_random_order(tf.range(tf.size(ends)), window_seed)
         taken = _taken(rows, tf.gather(starts, order), tf.gather(ends, order), length)
         return {**taken, HISTORY: tables.item_ids(taken[HISTORY])}
@@ -115,17 +105,6 @@ def _epoch_function(dataset: Dataset, share: Share, length: int, features: Colle
         return batches.map(with_features, num_parallel_calls=tf.data.AUTOTUNE)
 
     return epoch
-
-
-def _windows(user_row: tf.Tensor, length: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """The first and last row of each sequence, [num_sequences] int32 each; rows of one user are neighbours."""
-    is_last = tf.concat([user_row[1:] != user_row[:-1], [True]], axis=0)
-    last = tf.cast(tf.where(is_last)[:, 0], tf.int32)
-    first = tf.concat([[0], last[:-1] + 1], axis=0)
-    num_windows = -(-(last - first) // length)
-    window = tf.range(tf.reduce_sum(num_windows)) - tf.repeat(tf.cumsum(num_windows, exclusive=True), num_windows)
-    ends = tf.repeat(last, num_windows) - window * length
-    return tf.maximum(tf.repeat(first, num_windows), ends - length), ends
 
 
 def _taken(rows: _Rows, starts: tf.Tensor, ends: tf.Tensor, length: int) -> _Rows:

@@ -11,6 +11,7 @@ from recsys.dataset import Features
 from recsys.embeddings import AttentionBag, EmbeddingTable, IdDropout, ItemContent, MeanBag, SharedMean, SumBag
 from recsys.errors import ConfigError
 from recsys.history_encoders import make_history_encoder
+from recsys.item_bias import BiasedUnits
 from recsys.schema import HISTORY, ITEM_ID, PADDING_ID, Feature, Schema
 
 # Dropout layers then draw from generators, whose states can be saved.
@@ -170,7 +171,9 @@ def _head(name: str, tower: TowerConfig, model: ModelConfig, policy: str) -> Cal
         layers.append(tf.keras.layers.Dropout(tower.dropout, name=f"{name}_dropout_{number}", dtype=policy))
     if tower.hidden_units:
         layers.append(tf.keras.layers.Dense(model.embedding_dim, name=f"{name}_projection"))
-    if model.normalize:
+    if model.item_bias:
+        layers.append(BiasedUnits(name == "query", model.normalize, name=f"{name}_bias"))
+    elif model.normalize:
         layers.append(tf.keras.layers.UnitNormalization(name=f"{name}_normalization"))
     add = tf.keras.layers.Add(name=f"{name}_features")
 

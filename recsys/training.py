@@ -8,18 +8,20 @@ import tensorflow as tf
 from recsys.artifacts import refuse_existing
 from recsys.callbacks import RefreshHardItems, RequireFiniteLoss, ValidationMetric
 from recsys.checkpoints import Checkpoints
-from recsys.config import ExperimentConfig, InBatchLossConfig, RuntimeConfig, TrainConfig
+from recsys.config import ExperimentConfig, RuntimeConfig, TrainConfig
 from recsys.dataset import Dataset
 from recsys.distribution import device_names, make_strategy
 from recsys.errors import ConfigError
 from recsys.input_pipeline import Feed, training_feed
 from recsys.interactions import Interactions, load_interactions
+from recsys.loss_config import InBatchLossConfig, UnseenLossConfig
 from recsys.optimizers import make_optimizer
 from recsys.progress import TrainingProgress
 from recsys.retrieval import RetrievalModel
 from recsys.run import require_same_beginning, save_towers, start_run
 from recsys.schema import SPLITS
 from recsys.sequence_pipeline import sequence_feed
+from recsys.set_pipeline import set_feed
 from recsys.tensorboard_logs import scalars_and_profile, write_hyperparameters, write_outcome, write_projector
 from recsys.towers import Towers, build_towers
 
@@ -56,7 +58,7 @@ def train(
     tf.keras.utils.set_random_seed(config.train.seed)
     tf.config.experimental.enable_op_determinism()
     interactions = load_interactions(dataset)
-    if config.train.history == "others":
+    if config.train.examples == "sets":
         _require_no_repeats(interactions)
     with strategy.scope():
         towers = build_towers(dataset.schema, config.model, dataset.item_features, runtime)
@@ -103,11 +105,18 @@ def train(
 
 
 def _require_compilable(config: ExperimentConfig, runtime: RuntimeConfig) -> None:
-    if runtime.xla and isinstance(config.loss, InBatchLossConfig) and config.loss.mask == "known_positives":
-        raise ConfigError(
-            "loss.mask = 'known_positives' finds another number of items in each batch, and XLA compiles for one: "
-            "expected 'accidental_hits' or 'nothing', or a runtime with xla = false"
-        )
+    if not runtime.xla:
+        return
+    if isinstance(config.loss, UnseenLossConfig):
+        looks_up, expected = "loss.name = 'unseen_softmax'", "another loss"
+    elif isinstance(config.loss, InBatchLossConfig) and config.loss.mask == "known_positives":
+        looks_up, expected = "loss.mask = 'known_positives'", "'accidental_hits' or 'nothing'"
+    else:
+        return
+    raise ConfigError(
+        f"{looks_up} finds another number of items in each batch, and XLA compiles for one: expected {expected}, or a "
+        "runtime with xla = false"
+    )
 
 
 def _require_no_repeats(interactions: Interactions) -> None:
@@ -116,9 +125,8 @@ def _require_no_repeats(interactions: Interactions) -> None:
     num_repeats = in_train.sum() - len(np.unique(pairs[in_train]))
     if num_repeats:
         raise ConfigError(
-            "train.history = 'others' would show a repeated item its own target: expected each item of a user once in "
-            f"train, received {num_repeats} repeats; prepare the dataset with filters.duplicates = 'first', or choose "
-            "'before'"
+            "train.examples = 'sets' would show a repeated item beside its hidden self: expected each item of a user "
+            f"once in train, received {num_repeats} repeats; prepare the dataset with filters.duplicates = 'first'"
         )
 
 
@@ -131,17 +139,13 @@ def _feed(
     first_epoch: int = 0,
 ) -> Feed:
     length = towers.history_length
-    for option, chosen, default in (
-        ("examples", config.examples, "interactions"),
-        ("history", config.history, "before"),
-    ):
-        if not length and chosen != default:
-            raise ConfigError(
-                f"train.{option} = {chosen!r} needs histories: expected a dataset with history_length above 0; "
-                f"prepare it again, or choose {default!r}"
-            )
-    if config.examples == "interactions":
-        return training_feed(
-            strategy, dataset, config.batch_size, config.seed, features, length, config.history, first_epoch
+    if not length and config.examples != "interactions":
+        raise ConfigError(
+            f"train.examples = {config.examples!r} needs histories: expected a dataset with history_length above 0; "
+            "prepare it again, or choose 'interactions'"
         )
+    if config.examples == "interactions":
+        return training_feed(strategy, dataset, config.batch_size, config.seed, features, length, first_epoch)
+    if config.examples == "sets":
+        return set_feed(strategy, dataset, config.batch_size, length, config.hidden, config.seed, features, first_epoch)
     return sequence_feed(strategy, dataset, config.batch_size, length, config.seed, features, first_epoch)

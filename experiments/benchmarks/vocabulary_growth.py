@@ -10,7 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from experiments.benchmarks.harness import Pairs, Report, Way, pairs_table, time_pairs
-from recsys.config import InBatchLossConfig, ModelConfig, OptimizerConfig
+from recsys.config import ModelConfig, OptimizerConfig
+from recsys.loss_config import InBatchLossConfig
 from recsys.optimizers import make_optimizer
 from recsys.retrieval import RetrievalModel
 from recsys.schema import ITEM_ID, USER_ID, Feature, Schema

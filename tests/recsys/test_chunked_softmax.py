@@ -30,7 +30,7 @@ def inputs() -> Arrays:
 
 
 def oracle(
-    a: Arrays, left_out: npt.NDArray[np.bool_] | None = None, num_hardest: int | None = None
+    a: Arrays, left_out: npt.NDArray[np.bool_] | None = None, num_hardest: int | None = None, decoupled: bool = False
 ) -> list[npt.NDArray[np.float64]]:
     """The loss, each row's, and the gradients to query, positive logits and candidates."""
     logits = a["query"] @ a["candidates"].T + a["bias"]
@@ -41,14 +41,17 @@ def oracle(
         smallest_kept = np.sort(logits, axis=1)[:, -num_hardest, None]
         logits[logits < smallest_kept] = -np.inf
     positive = a["positive_logit"]
-    total = np.exp(logits).sum(axis=1) + np.exp(positive)
+    own = np.zeros(BATCH) if decoupled else np.exp(positive)
+    total = np.exp(logits).sum(axis=1) + own
+    weight = np.where(total > 0, a["weight"], 0)
+    total = np.where(total > 0, total, 1)
     losses = np.log(total) - positive
-    residual = np.exp(logits) / total[:, None] * a["weight"][:, None]
+    residual = np.exp(logits) / total[:, None] * weight[:, None]
     return [
-        np.asarray((losses * a["weight"]).sum()),
-        np.where(a["weight"] > 0, losses, 0),
+        np.asarray((losses * weight).sum()),
+        np.where(weight > 0, losses, 0),
         residual @ a["candidates"],
-        (np.exp(positive) / total - 1) * a["weight"],
+        (own / total - 1) * weight,
         residual.T @ a["query"],
     ]
 
@@ -80,9 +83,11 @@ def test_several_chunks_equal_one_softmax(jit_compile: bool) -> None:
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("num_hardest", [None, 20])
-def test_columns_that_are_left_out_of_rows_have_no_weight(num_hardest: int | None) -> None:
-    """Many, few and no columns of a row, in every chunk; all columns of one. Of the others all or the largest stay."""
+@pytest.mark.parametrize(("num_hardest", "decoupled"), [(None, False), (20, False), (None, True)])
+def test_columns_that_are_left_out_of_rows_have_no_weight(num_hardest: int | None, decoupled: bool) -> None:
+    """Many, few and no columns of a row, in every chunk; all columns of one, so that a decoupled positive has no other
+    to be compared with. Of what is left all or the largest stay.
+    """
     arrays = inputs()
     rng = np.random.default_rng(1)
     left_out = rng.uniform(size=(BATCH, NUM_CANDIDATES)) < np.where(rng.uniform(size=(BATCH, 1)) < 0.5, 0.1, 0)
@@ -95,10 +100,10 @@ def test_columns_that_are_left_out_of_rows_have_no_weight(num_hardest: int | Non
     def run() -> tuple[tf.Tensor, ...]:
         with tf.GradientTape() as tape:
             tape.watch(learned)
-            loss, losses = cross_entropy(**tensors, left_out=columns, num_hardest=num_hardest)
+            loss, losses = cross_entropy(**tensors, left_out=columns, num_hardest=num_hardest, decoupled=decoupled)
         return loss, losses, *tape.gradient(loss, learned)
 
-    for found, expected in zip(run(), oracle(arrays, left_out, num_hardest), strict=True):
+    for found, expected in zip(run(), oracle(arrays, left_out, num_hardest, decoupled), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     assert abs(oracle(arrays)[0] - oracle(arrays, left_out)[0]) > 1
 

@@ -5,17 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from recsys.config import (
-    ExperimentConfig,
-    FullLossConfig,
-    GruEncoder,
-    InBatchLossConfig,
-    MeanEncoder,
-    RecencyEncoder,
-    RuntimeConfig,
-    SelfAttentionEncoder,
-)
+from recsys.config import ExperimentConfig, GruEncoder, MeanEncoder, RecencyEncoder, RuntimeConfig, SelfAttentionEncoder
 from recsys.errors import ConfigError
+from recsys.loss_config import FullLossConfig, InBatchLossConfig
 from recsys.toml_config import load_toml
 
 
@@ -69,12 +61,22 @@ def test_heads_divide_the_embedding(tmp_path: Path) -> None:
     )
 
 
-def test_sequences_have_no_history_of_others(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("toml", "examples", "loss"),
+    [
+        ("[train]\nexamples = 'sets'", "sets", "in_batch_softmax"),
+        ("[loss]\nname = 'unseen_softmax'", "interactions", "unseen_softmax"),
+    ],
+)
+def test_sets_and_their_loss_come_together(tmp_path: Path, toml: str, examples: str, loss: str) -> None:
     with pytest.raises(ConfigError) as error:
-        load(tmp_path, "[train]\nexamples = 'sequences'\nhistory = 'others'")
+        load(tmp_path, toml)
     assert str(error.value) == (
-        f"{tmp_path}/config.toml: train: examples = 'sequences' learns what comes next: expected history = 'before'"
+        f"{tmp_path}/config.toml: the file: train.examples = '{examples}' and loss.name = '{loss}': expected 'sets' "
+        "and 'unseen_softmax' together, or neither"
     )
+    both = load(tmp_path, "[train]\nexamples = 'sets'\nhidden = 0.3\n[loss]\nname = 'unseen_softmax'")
+    assert (both.train.examples, both.train.hidden) == ("sets", 0.3)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +87,7 @@ def test_sequences_have_no_history_of_others(tmp_path: Path) -> None:
         ("loss.negatives", "popularity_power = 0.5", "popular above 0", "popular = 1"),
         ("model.query", "id_dropout = 0.5", "use_id = true", None),
         ("model.candidate", "id_dropout = 0.5", "use_id = true", None),
+        ("train", "hidden = 0.7", "examples = 'sets'", "examples = 'sets'\n[loss]\nname = 'unseen_softmax'"),
     ],
 )
 def test_an_option_that_nothing_reads_is_refused(

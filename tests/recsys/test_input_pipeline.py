@@ -141,23 +141,6 @@ def test_histories_are_the_users_latest_earlier_items(
     assert {0, 30} <= lengths
 
 
-def test_histories_of_others_are_all_else_that_the_user_took(dataset: Dataset, source: pd.DataFrame) -> None:
-    """What follows a row stands first, then what precedes it; the latest part is taken of more than fit."""
-    train = source[source["timestamp"] < dataset.manifest.split_rule.validation_start]
-    item_id = dataset.item_features["item_id"]
-    whole = epoch(training_batches(dataset, BATCH, seed=1, history_length=200, history="others"))
-    short = epoch(training_batches(dataset, BATCH, seed=1, history_length=10, history="others"))
-    assert max(train.groupby("user_row").size()) <= 200
-    taken = train.sort_values(["user_row", "timestamp", "item_row"]).groupby("user_row")["item_row"].agg(list)
-    for batch, shorter in zip(whole, short, strict=True):
-        for row in np.flatnonzero(batch["weight"]):
-            items = taken[batch["user_row"][row]]
-            place = items.index(batch["item_row"][row])
-            others = item_id[[*items[place + 1 :], *items[:place]]].tolist()
-            assert batch["history"][row].tolist() == others + [0] * (200 - len(others))
-            assert shorter["history"][row].tolist() == others[-10:] + [0] * (10 - len(others))
-
-
 def test_labels_are_those_of_the_row(source: pd.DataFrame, first_epoch: list[Batch]) -> None:
     ratings = source.set_index(["user_row", "item_row"])["rating"]
     for batch in first_epoch[:3]:

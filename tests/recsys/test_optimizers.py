@@ -92,6 +92,37 @@ def test_compiled_updates_are_those_by_hand() -> None:
         np.testing.assert_allclose(table.numpy(), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("static_shapes", [False, True])
+def test_without_momentum_and_with_v_that_fades_by_all_steps_rows_take_the_steps_of_stock_adam(
+    static_shapes: bool,
+) -> None:
+    """Rows that come always, now and then, only in the end and never, against the whole table's dense gradient."""
+    ours, stock = (tf.Variable(np.random.default_rng(1).normal(size=(ROWS, DIM)), dtype=tf.float32) for _ in range(2))
+    sparse = RowSparseAdam(0.05, 0.0, 0.9, static_shapes=static_shapes, v_fades_by_all_steps=True)
+    dense = tf.keras.optimizers.Adam(0.05, 0.0, 0.9)
+    for rows, gradients in batches(30):
+        sparse.apply_gradients([(tf.IndexedSlices(gradients, rows, SHAPE), ours)])
+        whole = np.zeros((ROWS, DIM), np.float32)
+        np.add.at(whole, rows, gradients)
+        dense.apply_gradients([(tf.constant(whole), stock)])
+    np.testing.assert_allclose(ours.numpy(), stock.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_momentum_counts_a_row_s_own_steps_where_v_fades_by_all() -> None:
+    table, seen = tf.Variable(tf.ones([ROWS, DIM])), np.array([1, 2, 5, 6, 30])
+    optimizer = RowSparseAdam(0.05, 0.9, 0.8, v_fades_by_all_steps=True)
+    expected, m, v = np.ones(DIM), np.zeros(DIM), np.zeros(DIM)
+    gradients = np.random.default_rng(3).normal(size=(31, 2, DIM)).astype(np.float32)
+    for step in range(1, 31):
+        optimizer.apply_gradients([(tf.IndexedSlices(gradients[step], [int(step not in seen), 2], SHAPE), table)])
+        v = 0.8 * v
+        if step in seen:
+            own = 1 + np.searchsorted(seen, step)
+            m, v = 0.9 * m + 0.1 * gradients[step, 0], v + 0.2 * gradients[step, 0].astype(np.float64) ** 2
+            expected = expected - 0.05 * m / (1 - 0.9**own) / np.sqrt(v / (1 - 0.8**step))
+    np.testing.assert_allclose(table.numpy()[0], expected, rtol=1e-5)
+
+
 @optimizers
 def test_a_dense_gradient_takes_the_stock_step(name: str) -> None:
     stocks = {"adam": tf.keras.optimizers.Adam, "adagrad": tf.keras.optimizers.Adagrad}
@@ -140,7 +171,8 @@ def test_saved_slots_go_on_where_they_were(name: str, tmp_path: Path) -> None:
         return table.numpy()
 
     first, second = tf.Variable(tf.ones([ROWS, DIM])), tf.Variable(tf.zeros([ROWS, DIM]))
-    one, other = (OPTIMIZERS[name][0](0.05) for _ in range(2))
+    options = {"v_fades_by_all_steps": True} if name == "adam" else {}
+    one, other = (OPTIMIZERS[name][0](0.05, **options) for _ in range(2))
     trained(batches(6), first, one)
     path = tf.train.Checkpoint(table=first, optimizer=one).write(str(tmp_path / "checkpoint"))
     other.build([second])

@@ -9,13 +9,15 @@ import numpy.typing as npt
 import pytest
 import tensorflow as tf
 
-from recsys.config import FullLossConfig, InBatchLossConfig, LossConfig, ModelConfig, RuntimeConfig
+from recsys.config import ModelConfig, RuntimeConfig
 from recsys.dataset import Dataset
 from recsys.distribution import make_strategy
 from recsys.input_pipeline import training_batches
 from recsys.interactions import load_interactions
+from recsys.loss_config import FullLossConfig, InBatchLossConfig, LossConfig, UnseenLossConfig
 from recsys.retrieval import RetrievalModel
 from recsys.sequence_pipeline import training_sequences
+from recsys.set_pipeline import training_sets
 from recsys.towers import build_towers
 
 BATCH = 256
@@ -456,3 +458,73 @@ def test_two_replicas_have_the_loss_and_gradients_of_one_on_sequences(
     for one, two in zip(gradients, gradients_of_two, strict=True):
         np.testing.assert_allclose(two, one, atol=1e-5, rtol=1e-4)
     assert sum(np.abs(gradient).max() > 1e-4 for gradient in gradients) > 20
+
+
+SET_MODEL = ModelConfig.model_validate(
+    {
+        "embedding_dim": 8,
+        "item_bias": True,
+        "history": {"id_dropout": 0},
+        "query": {"id_dropout": 0},
+        "candidate": {"id_dropout": 0},
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def sets(tiny_dataset: Dataset) -> list[Batch]:
+    return list(
+        training_sets(tiny_dataset, 64, tiny_dataset.schema.history_length, hidden=0.4, seed=3).as_numpy_iterator()
+    )
+
+
+def set_model(dataset: Dataset, negatives: int | None) -> RetrievalModel:
+    tf.keras.utils.set_random_seed(1)
+    towers = build_towers(dataset.schema, SET_MODEL, dataset.item_features)
+    loss = UnseenLossConfig(temperature=0.7, negatives=negatives)
+    interactions = load_interactions(dataset)
+    return RetrievalModel(towers, loss, dataset.train_counts, dataset.item_features, "sets", interactions)
+
+
+@pytest.mark.parametrize("negatives", [None, 40])
+def test_the_softmax_over_unseen_items_is_numpy_s(
+    tiny_dataset: Dataset, sets: list[Batch], monkeypatch: pytest.MonkeyPatch, negatives: int | None
+) -> None:
+    """Each hidden item against all that its user did not take in train, or those of them that are drawn, scaled up."""
+    model, num_items = set_model(tiny_dataset, negatives), tiny_dataset.items.num_rows
+    drawn = np.arange(num_items)
+    if negatives is not None:
+        drawn = np.random.default_rng(0).integers(num_items, size=negatives)
+        monkeypatch.setattr(model._candidates._sampler, "draw", lambda: tf.constant(drawn, tf.int32))
+    catalogue = {name: tiny_dataset.item_features[name] for name in model.candidate_tower.input}
+    batch, taken = sets[-1], taken_by(tiny_dataset)
+    candidates = model.candidate_tower(catalogue).numpy().astype(np.float64)
+    queries = model.query_tower({name: batch[name] for name in model.query_tower.input}).numpy().astype(np.float64)
+    losses, weights = [], []
+    for row, place in np.argwhere(batch["weight"] > 0):
+        logits = candidates @ queries[row] / 0.7
+        unseen = drawn[~np.isin(drawn, list(taken[batch["user_row"][row]]))]
+        total = np.exp(logits[unseen]).sum() * num_items / len(drawn)
+        losses.append(np.log(total) - logits[batch["item_row"][row, place]])
+        weights.append(batch["weight"][row, place])
+    assert 30 < len(losses)
+    assert (batch["weight"].sum(axis=1) == 0).any()
+    loss = model.compute_loss({name: tf.constant(column) for name, column in batch.items()})
+    np.testing.assert_allclose(loss, np.average(losses, weights=weights), rtol=1e-5)
+
+
+@pytest.mark.parametrize("number", [0, -1])
+def test_two_replicas_have_the_loss_and_gradients_of_one_on_sets(
+    tiny_dataset: Dataset, sets: list[Batch], number: int
+) -> None:
+    weight_of_half = sets[number]["weight"].reshape(2, -1).sum(axis=1)
+    assert weight_of_half[0] != weight_of_half[1]
+    results = []
+    for context in (one_device, two_replicas):
+        with context() as strategy:
+            results.append(loss_and_gradients(strategy, set_model(tiny_dataset, None), sets[number]))
+    (loss_of_one, gradients), (loss_of_two, gradients_of_two) = results
+    assert loss_of_two == pytest.approx(loss_of_one, rel=1e-5)
+    for one, two in zip(gradients, gradients_of_two, strict=True):
+        np.testing.assert_allclose(two, one, atol=1e-5, rtol=1e-4)
+    assert sum(np.abs(gradient).max() > 1e-4 for gradient in gradients) >= 3

@@ -177,6 +177,27 @@ def test_normalization_is_an_option() -> None:
     assert (np.abs(lengths[1] - 1) > 0.1).all()
 
 
+@pytest.mark.parametrize("normalize", [True, False])
+def test_an_item_s_bias_adds_to_every_score(normalize: bool) -> None:
+    """The last unit of items is scaled alone; that of queries is 1, and all there is of an unknown one."""
+    towers, plain = (towers_of(normalize=n, item_bias=b) for n, b in ((normalize, True), (False, False)))
+    for one, two in zip((towers.query, towers.candidate), (plain.query, plain.candidate), strict=True):
+        two.set_weights(one.get_weights())
+    for embed, embed_plain, of_queries in (
+        (towers.embed_query, plain.embed_query, True),
+        (towers.embed_candidate, plain.embed_candidate, False),
+    ):
+        features = USERS if of_queries else ITEMS
+        found, units = embed(features).numpy(), embed_plain(features).numpy()
+        length = np.linalg.norm(units[:, :-1], axis=1, keepdims=True) if normalize else 1
+        np.testing.assert_allclose(found[:, :-1] * length, units[:, :-1], rtol=1e-5)
+        np.testing.assert_allclose(found[:, -1], 1 if of_queries else 0.1 * units[:, -1], rtol=1e-6)
+    unknown = towers_of(item_bias=True, query={"use_id": False, "content_features": False}).embed_query(
+        {"history": np.zeros_like(USERS["history"])}
+    )
+    np.testing.assert_array_equal(unknown, np.eye(unknown.shape[1])[[-1] * len(unknown)])
+
+
 def test_fresh_embeddings_spread_as_asked() -> None:
     """Of 64 columns and at least 5 rows: four standard errors are 0.16 of a deviation."""
     for options, expected in (({}, 0.1), ({"initial_stddev": 2.0}, 2.0)):

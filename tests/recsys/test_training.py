@@ -55,8 +55,7 @@ def validation_ndcg(towers: Towers, dataset: Dataset) -> float:
 
 
 def test_a_run_holds_what_the_design_says(tiny_run: Run) -> None:
-    names = sorted(path.name for path in tiny_run.path.iterdir())
-    assert [name for name in names if name != "metrics.json"] == [
+    assert sorted(path.name for path in tiny_run.path.iterdir()) == [
         "checkpoints",
         "config.toml",
         "environment.json",
@@ -158,32 +157,41 @@ def test_two_replicas_train_on_sequences_like_one(tiny_dataset: Dataset, tmp_pat
     assert two["val_ndcg@20"] == pytest.approx(one["val_ndcg@20"], rel=1e-2)
 
 
+SETS = {"loss": {"name": "unseen_softmax"}, "train": {"examples": "sets", "batch_size": 64, "epochs": 1}}
+
+
+def test_two_replicas_train_on_sets_like_one(tiny_dataset: Dataset, tmp_path: Path) -> None:
+    still = {"id_dropout": 0}
+    model = {"model__history": still, "model__query": still, "model__candidate": still}
+    config = ExperimentConfig.model_validate(experiment(**model).model_dump(exclude_none=True) | SETS)
+    rows = []
+    for name, runtime in [("one", RuntimeConfig()), ("two", MIRRORED)]:
+        train(config, runtime, tiny_dataset, tmp_path / name)
+        rows += history(tmp_path / name)
+    one, two = rows
+    assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
+    assert two["val_ndcg@20"] == pytest.approx(one["val_ndcg@20"], rel=1e-2)
+
+
 @pytest.mark.parametrize(
-    ("option", "chosen", "default"), [("examples", "sequences", "interactions"), ("history", "others", "before")]
+    ("examples", "loss"), [("sequences", {}), ("sets", {"name": "unseen_softmax"})], ids=["sequences", "sets"]
 )
 def test_what_needs_histories_says_so(
-    tiny_dataset: Dataset, tmp_path: Path, option: str, chosen: str, default: str
+    tiny_dataset: Dataset, tmp_path: Path, examples: str, loss: dict[str, str]
 ) -> None:
     schema = tiny_dataset.schema.model_copy(update={"history_length": 0})
-    manifest = tiny_dataset.manifest.model_copy(update={"schema_": schema})
+    dataset = Dataset(tiny_dataset.path, tiny_dataset.manifest.model_copy(update={"schema_": schema}))
+    config = ExperimentConfig.model_validate({"train": {"examples": examples}, "loss": loss})
     with pytest.raises(ConfigError) as error:
-        train(
-            experiment(**{f"train__{option}": chosen}),
-            RuntimeConfig(),
-            Dataset(tiny_dataset.path, manifest),
-            tmp_path / "run",
-        )
+        train(config, RuntimeConfig(), dataset, tmp_path / "run")
     assert str(error.value) == (
-        f"train.{option} = '{chosen}' needs histories: expected a dataset with history_length above 0; "
-        f"prepare it again, or choose '{default}'"
+        f"train.examples = '{examples}' needs histories: expected a dataset with history_length above 0; "
+        "prepare it again, or choose 'interactions'"
     )
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_item_that_a_user_took_twice_is_not_its_own_history(tiny_dataset: Dataset, tmp_path: Path) -> None:
-    """What has no repeats is learned; with them, nothing is begun."""
-    config = experiment(train__history="others")
-    train(config, RuntimeConfig(), tiny_dataset, tmp_path / "run")
+def test_an_item_that_a_user_took_twice_is_not_shown_beside_its_hidden_self(tmp_path: Path) -> None:
     source = "synthetic:users=20,items=30,interactions=1000"
     with_repeats = load_data_config(None, source).model_copy(update={"filters": FiltersConfig()})
     prepare(source, with_repeats, tmp_path / "dataset")
@@ -193,10 +201,10 @@ def test_an_item_that_a_user_took_twice_is_not_its_own_history(tiny_dataset: Dat
     number = rows[interactions.split == 0].duplicated().sum()
     assert number > 10
     with pytest.raises(ConfigError) as error:
-        train(config, RuntimeConfig(), dataset, tmp_path / "repeats")
+        train(ExperimentConfig.model_validate(SETS), RuntimeConfig(), dataset, tmp_path / "repeats")
     assert str(error.value) == (
-        "train.history = 'others' would show a repeated item its own target: expected each item of a user once in "
-        f"train, received {number} repeats; prepare the dataset with filters.duplicates = 'first', or choose 'before'"
+        "train.examples = 'sets' would show a repeated item beside its hidden self: expected each item of a user once "
+        f"in train, received {number} repeats; prepare the dataset with filters.duplicates = 'first'"
     )
     assert not (tmp_path / "repeats").exists()
 

@@ -22,8 +22,8 @@ from recsys.training import train
 XLA = RuntimeConfig(xla=True)
 CONFIGS = Path(str(resources.files("experiments"))) / "configs"
 SMALL = ("model.embedding_dim=4", "model.history.length=3", "train.batch_size=8")
-# What XLA refuses of a shipped config is left out here (`test_what_cannot_be_compiled_is_refused`).
-REFUSED = {"gowalla.toml": ("loss.mask=accidental_hits",)}
+# Sets are refused (`test_what_cannot_be_compiled_is_refused`).
+REFUSED = {"gowalla.toml"}
 
 
 def lowered_step(config: ExperimentConfig, dataset: Dataset, static_optimizer: bool = True) -> str:
@@ -41,7 +41,7 @@ def lowered_step(config: ExperimentConfig, dataset: Dataset, static_optimizer: b
     if config.train.examples == "sequences":
         batches = training_sequences(dataset, 8, towers.history_length, 0, features=model.features)
     else:
-        batches = training_batches(dataset, 8, 0, None, model.features, towers.history_length, config.train.history)
+        batches = training_batches(dataset, 8, 0, None, model.features, towers.history_length)
     step = tf.function(model.train_step, jit_compile=True)
     text: str = step.experimental_get_compiler_ir(next(iter(batches)))(stage="hlo")
     assert "ENTRY" in text
@@ -56,12 +56,13 @@ def small(**values: Any) -> ExperimentConfig:
     "config",
     [
         *(
-            pytest.param(
-                lambda file=file: load_toml(ExperimentConfig, file, (*SMALL, *REFUSED.get(file.name, ()))), id=file.name
-            )
+            pytest.param(lambda file=file: load_toml(ExperimentConfig, file, SMALL), id=file.name)
             for file in sorted(CONFIGS.glob("*.toml"))
+            if file.name not in REFUSED
         ),
-        pytest.param(lambda: small(model={"history": {"encoder": {"name": "gru"}}}), id="gru"),
+        pytest.param(
+            lambda: small(model={"item_bias": True, "history": {"encoder": {"name": "gru"}}}), id="gru, item bias"
+        ),
         pytest.param(
             lambda: small(
                 model={
@@ -115,13 +116,20 @@ def history_of(config: ExperimentConfig, runtime: RuntimeConfig, dataset: Datase
 
 
 def test_what_cannot_be_compiled_is_refused(tiny_dataset: Dataset, tmp_path: Path) -> None:
-    config = ExperimentConfig.model_validate({"loss": {"mask": "known_positives"}})
-    with pytest.raises(ConfigError) as error:
-        train(config, XLA, tiny_dataset, tmp_path / "run")
-    assert str(error.value) == (
-        "loss.mask = 'known_positives' finds another number of items in each batch, and XLA compiles for one: expected "
-        "'accidental_hits' or 'nothing', or a runtime with xla = false"
-    )
+    for values, option, expected in (
+        ({"loss": {"mask": "known_positives"}}, "loss.mask = 'known_positives'", "'accidental_hits' or 'nothing'"),
+        (
+            {"loss": {"name": "unseen_softmax"}, "train": {"examples": "sets"}},
+            "loss.name = 'unseen_softmax'",
+            "another loss",
+        ),
+    ):
+        with pytest.raises(ConfigError) as error:
+            train(ExperimentConfig.model_validate(values), XLA, tiny_dataset, tmp_path / "run")
+        assert str(error.value) == (
+            f"{option} finds another number of items in each batch, and XLA compiles for one: expected {expected}, "
+            "or a runtime with xla = false"
+        )
     file = tmp_path / "runtime.toml"
     file.write_text("xla = true\nstrategy = 'mirrored'", encoding="utf-8")
     with pytest.raises(ConfigError) as error:
