@@ -154,15 +154,15 @@ class AdamConfig(Frozen):
     Attributes:
       learning_rate: the step size.
       beta_1, beta_2: how much of the first and second moment a step keeps.
-      v_fades_by: whose steps the second moment of a table's row counts: its `own_steps`, or `all_steps` of the
-        training, so that rare rows take longer steps than frequent ones.
+      moments_fade_by: which steps the moments of a table's row count: its `own_steps`, or `all_steps` of the training,
+        so that rare rows take longer steps than frequent ones.
       weight_decay: the share of a weight that a step takes, times the learning rate.
     """
 
     learning_rate: float = Field(default=0.001, gt=0)
     beta_1: float = Field(default=0.9, ge=0, lt=1)
     beta_2: float = Field(default=0.999, ge=0, lt=1)
-    v_fades_by: Literal["own_steps", "all_steps"] = "own_steps"
+    moments_fade_by: Literal["own_steps", "all_steps"] = "own_steps"
     weight_decay: float = Field(default=0.0, ge=0)
 
 

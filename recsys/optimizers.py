@@ -121,13 +121,15 @@ class RowSparseAdam(RowSparse, tf.keras.optimizers.Adam):
     move on from momentum alone; and unlike in variants that count steps globally, a row that is seen late starts with
     a step of η, not one of η √((1 - β₁)² / (1 - β₂)).
 
-    Where v fades by all steps, those of the whole training, as in stock Adam, a row that was last in the batch n of
-    them ago has
+    Where moments fade by all steps, those of the whole training, as in stock Adam, a row that was last in the batch n
+    of them ago has
 
-        v ← β₂ⁿ v + (1 - β₂) g²,  and T instead of t in 1 - β₂ᵀ, the steps of all
+        m ← β₁ⁿ m + (1 - β₁) g,  w ← β₁ⁿ w + 1 - β₁,  v ← β₂ⁿ v + (1 - β₂) g²
+        row ← row - η √(1 - β₂ᵀ) / w · m / (√v + ε)
 
-    so that steps are longer the rarer a row is, about as the root of its share of the batches falls: each row goes as
-    far in an epoch as its gradients agree, however often it comes. With β₁ = 0 that is stock Adam, exactly.
+    with the number T of all steps, and w in place of 1 - β₁ᵗ: m / w is a mean of the row's gradients in which the old
+    ones hardly weigh. Steps are longer the rarer a row is, about as the root of its share of the batches falls. For a
+    row of every batch that is stock Adam, and with β₁ = 0 for any row.
     """
 
     def __init__(
@@ -137,34 +139,37 @@ class RowSparseAdam(RowSparse, tf.keras.optimizers.Adam):
         beta_2: float = 0.999,
         decay: float = 0.0,
         static_shapes: bool = False,
-        v_fades_by_all_steps: bool = False,
+        moments_fade_by_all_steps: bool = False,
     ) -> None:
-        """Takes Adam's own options, what `RowSparse` does, and by which steps v fades."""
+        """Takes Adam's own options, what `RowSparse` does, and by which steps moments fade."""
         super().__init__(learning_rate, beta_1, beta_2, decay=decay, static_shapes=static_shapes)
-        self._v_fades_by_all_steps = v_fades_by_all_steps
+        self._moments_fade_by_all_steps = moments_fade_by_all_steps
 
     def build(self, var_list: list[tf.Variable]) -> None:
         """Makes the moments, like the variables, and for each of their rows a step count, and its latest step."""
         super().build(var_list)
         if not hasattr(self, "_row_steps"):
             self._row_steps = self._numbers_of_rows("steps", var_list)
-            self._latest_steps = self._numbers_of_rows("latest", var_list) if self._v_fades_by_all_steps else []
+            self._latest_steps = self._numbers_of_rows("latest", var_list) if self._moments_fade_by_all_steps else []
 
     def _step_of_rows(self, gradient: tf.Tensor, rows: tf.Tensor, slot: int) -> tuple[tf.Tensor, _Slots]:
         m, v, counts = self._momentums[slot], self._velocities[slot], self._row_steps[slot]
-        steps = tf.gather(counts, rows) + 1
-        slots = [(counts, steps)]
-        v_steps, v_fades = steps, tf.fill(tf.shape(steps), self.beta_2)
-        if self._v_fades_by_all_steps:
-            latest = self._latest_steps[slot]
-            v_steps = tf.fill(tf.shape(steps), tf.cast(self.iterations + 1, tf.float32))
-            v_fades = tf.pow(self.beta_2, v_steps - tf.gather(latest, rows))
-            slots.append((latest, v_steps))
         per_row = [-1] + [1] * (gradient.shape.rank - 1)
-        new_m = self.beta_1 * tf.gather(m, rows) + (1 - self.beta_1) * gradient
-        new_v = tf.reshape(v_fades, per_row) * tf.gather(v, rows) + (1 - self.beta_2) * tf.square(gradient)
-        correction = tf.sqrt(1 - tf.pow(self.beta_2, v_steps)) / (1 - tf.pow(self.beta_1, steps))
-        rate = tf.reshape(self.learning_rate * correction, per_row)
+        if self._moments_fade_by_all_steps:
+            now = tf.fill(tf.shape(rows), tf.cast(self.iterations + 1, tf.float32))
+            ago = now - tf.gather(self._latest_steps[slot], rows)
+            keep_m, keep_v = tf.pow(self.beta_1, ago), tf.pow(self.beta_2, ago)
+            correction_m = keep_m * tf.gather(counts, rows) + 1 - self.beta_1
+            correction_v = 1 - tf.pow(self.beta_2, now)
+            slots = [(counts, correction_m), (self._latest_steps[slot], now)]
+        else:
+            steps = tf.gather(counts, rows) + 1
+            keep_m, keep_v = (tf.fill(tf.shape(rows), beta) for beta in (self.beta_1, self.beta_2))
+            correction_m, correction_v = (1 - tf.pow(beta, steps) for beta in (self.beta_1, self.beta_2))
+            slots = [(counts, steps)]
+        new_m = tf.reshape(keep_m, per_row) * tf.gather(m, rows) + (1 - self.beta_1) * gradient
+        new_v = tf.reshape(keep_v, per_row) * tf.gather(v, rows) + (1 - self.beta_2) * tf.square(gradient)
+        rate = tf.reshape(self.learning_rate * tf.sqrt(correction_v) / correction_m, per_row)
         return rate * new_m / (tf.sqrt(new_v) + self.epsilon), [(m, new_m), (v, new_v), *slots]
 
     def _numbers_of_rows(self, name: str, variables: list[tf.Variable]) -> list[tf.Variable]:
@@ -185,7 +190,7 @@ def make_optimizer(
     rate = _learning_rate(chosen.learning_rate, config.schedule, num_steps)
     if isinstance(chosen, AdagradConfig):
         return RowSparseAdagrad(rate, chosen.initial_accumulator, chosen.weight_decay, static_shapes)
-    by_all_steps = chosen.v_fades_by == "all_steps"
+    by_all_steps = chosen.moments_fade_by == "all_steps"
     return RowSparseAdam(rate, chosen.beta_1, chosen.beta_2, chosen.weight_decay, static_shapes, by_all_steps)
 
 

@@ -93,12 +93,12 @@ def test_compiled_updates_are_those_by_hand() -> None:
 
 
 @pytest.mark.parametrize("static_shapes", [False, True])
-def test_without_momentum_and_with_v_that_fades_by_all_steps_rows_take_the_steps_of_stock_adam(
+def test_where_moments_fade_by_all_steps_rows_without_momentum_take_the_steps_of_stock_adam(
     static_shapes: bool,
 ) -> None:
     """Rows that come always, now and then, only in the end and never, against the whole table's dense gradient."""
     ours, stock = (tf.Variable(np.random.default_rng(1).normal(size=(ROWS, DIM)), dtype=tf.float32) for _ in range(2))
-    sparse = RowSparseAdam(0.05, 0.0, 0.9, static_shapes=static_shapes, v_fades_by_all_steps=True)
+    sparse = RowSparseAdam(0.05, 0.0, 0.9, static_shapes=static_shapes, moments_fade_by_all_steps=True)
     dense = tf.keras.optimizers.Adam(0.05, 0.0, 0.9)
     for rows, gradients in batches(30):
         sparse.apply_gradients([(tf.IndexedSlices(gradients, rows, SHAPE), ours)])
@@ -108,19 +108,24 @@ def test_without_momentum_and_with_v_that_fades_by_all_steps_rows_take_the_steps
     np.testing.assert_allclose(ours.numpy(), stock.numpy(), rtol=1e-5, atol=1e-6)
 
 
-def test_momentum_counts_a_row_s_own_steps_where_v_fades_by_all() -> None:
-    table, seen = tf.Variable(tf.ones([ROWS, DIM])), np.array([1, 2, 5, 6, 30])
-    optimizer = RowSparseAdam(0.05, 0.9, 0.8, v_fades_by_all_steps=True)
-    expected, m, v = np.ones(DIM), np.zeros(DIM), np.zeros(DIM)
+def test_momentum_fades_by_all_steps_where_it_shall() -> None:
+    """A row of every batch takes the steps of stock Adam; of one that comes now and then, it is a weighted mean."""
+    table, stock = tf.Variable(tf.ones([ROWS, DIM])), tf.Variable(tf.ones([DIM]))
+    ours = RowSparseAdam(0.05, 0.9, 0.8, moments_fade_by_all_steps=True)
+    dense = tf.keras.optimizers.Adam(0.05, 0.9, 0.8)
     gradients = np.random.default_rng(3).normal(size=(31, 2, DIM)).astype(np.float32)
+    seen, expected = [1, 2, 5, 6, 30], np.ones(DIM)
     for step in range(1, 31):
-        optimizer.apply_gradients([(tf.IndexedSlices(gradients[step], [int(step not in seen), 2], SHAPE), table)])
-        v = 0.8 * v
+        rows = [2, 0] if step in seen else [2, 1]
+        ours.apply_gradients([(tf.IndexedSlices(gradients[step], rows, SHAPE), table)])
+        dense.apply_gradients([(tf.constant(gradients[step, 0]), stock)])
         if step in seen:
-            own = 1 + np.searchsorted(seen, step)
-            m, v = 0.9 * m + 0.1 * gradients[step, 0], v + 0.2 * gradients[step, 0].astype(np.float64) ** 2
-            expected = expected - 0.05 * m / (1 - 0.9**own) / np.sqrt(v / (1 - 0.8**step))
+            past = [number for number in seen if number <= step]
+            mean = np.average(gradients[past, 1], axis=0, weights=[0.9 ** (step - number) for number in past])
+            v = sum(0.2 * 0.8 ** (step - number) * gradients[number, 1].astype(np.float64) ** 2 for number in past)
+            expected = expected - 0.05 * mean / np.sqrt(v / (1 - 0.8**step))
     np.testing.assert_allclose(table.numpy()[0], expected, rtol=1e-5)
+    np.testing.assert_allclose(table.numpy()[2], stock.numpy(), rtol=1e-5)
 
 
 @optimizers
@@ -171,7 +176,7 @@ def test_saved_slots_go_on_where_they_were(name: str, tmp_path: Path) -> None:
         return table.numpy()
 
     first, second = tf.Variable(tf.ones([ROWS, DIM])), tf.Variable(tf.zeros([ROWS, DIM]))
-    options = {"v_fades_by_all_steps": True} if name == "adam" else {}
+    options = {"moments_fade_by_all_steps": True} if name == "adam" else {}
     one, other = (OPTIMIZERS[name][0](0.05, **options) for _ in range(2))
     trained(batches(6), first, one)
     path = tf.train.Checkpoint(table=first, optimizer=one).write(str(tmp_path / "checkpoint"))

@@ -32,7 +32,7 @@ INTERACTIONS: dict[str, Any] = {
 }
 SEQUENCES: dict[str, Any] = {
     "model": {"history": {"length": 8, "encoder": {"name": "self_attention"}}},
-    "optimizer": {"adam": {}, "schedule": {"warmup_steps": 5, "decay": "cosine"}},
+    "optimizer": {"adam": {"moments_fade_by": "all_steps"}, "schedule": {"warmup_steps": 5, "decay": "cosine"}},
     "train": {"examples": "sequences", "batch_size": 16, "epochs": 4},
 }
 
