@@ -39,8 +39,8 @@ class Candidates(Protocol):
         Args:
           queries: [batch, embedding_dim] float32.
           inputs: the `columns`, with a row per query: `item_row`, `user_row` [batch] int32, `weight` [batch] float32,
-            and features of the items, [batch] or [batch, max_length] int32, or float32 where dense; of sets what
-            concerns items is [batch, num_targets, …].
+            and features of the items, [batch] or [batch, max_length] int32, or float32 where dense; of sets
+            `item_row`, `weight` and features of items are [batch, num_targets, …].
           training: whether dropout applies, and the loss learns from the batch.
 
         Returns:
@@ -178,9 +178,9 @@ class UnseenCandidates(tf.Module):
           ValueError: items or interactions are not given.
         """
         super().__init__()
-        self.task = UnseenSoftmax(config.temperature, _loss_metrics(), config.learn_temperature)
+        self.task = UnseenSoftmax(config.temperature, _loss_metrics())
         self.columns = ["user_row", "weight", *towers.candidate_inputs]
-        self.state = list(self.task.trainable_weights)
+        self.state: list[tf.Variable] = []
         self.hard_items: HardItems | None = None
         self._known_positives = KnownPositives(_needed(interactions))
         self._towers = towers
@@ -197,21 +197,18 @@ class UnseenCandidates(tf.Module):
             drawn = self._sampler.draw()
             negatives = {name: tf.gather(values, drawn) for name, values in self._items.items()}
             known_positives = columns_of(known_positives, drawn)
-        targets = {name: _flat(inputs[name]) for name in self._towers.candidate_inputs}
-        embedded = self._towers.embed_candidate(targets, training)
+        # Padding is not embedded: it would be a step for the rows of the item that it is of.
+        present = weight > 0
+        targets = {name: tf.boolean_mask(inputs[name], present) for name in self._towers.candidate_inputs}
         return self.task(
             queries,
-            tf.reshape(embedded, [*weight.shape, embedded.shape[-1]]),
-            sample_weight=weight,
+            self._towers.embed_candidate(targets, training),
+            query_of_target=tf.where(present)[:, 0],
+            sample_weight=tf.boolean_mask(weight, present),
             negative_embeddings=self._towers.embed_candidate(negatives, training),
             known_positives=known_positives,
             num_items=self._num_items,
         )
-
-
-def _flat(column: tf.Tensor) -> tf.Tensor:
-    """[batch, num_targets, …] as [batch · num_targets, …]."""
-    return tf.reshape(column, [-1, *column.shape[2:]])
 
 
 def _catalogue(items: Features, names: list[str]) -> dict[str, tf.Tensor]:

@@ -111,7 +111,7 @@ class ModelConfig(Frozen):
     Attributes:
       embedding_dim: the width of every embedding.
       initial_stddev: of fresh embeddings. Where scores are cosines, a small one lets directions settle in few steps.
-      normalize: scale query and candidate embeddings to length 1, so that scores are cosines.
+      normalize: scale query and candidate embeddings to length 1, so that scores are cosines, `item_bias` apart.
       item_bias: the last unit of a candidate's embedding is its bias, which every score has in it, whoever asks: what
         is popular need not lie near to everybody then. It is not scaled with the others.
     """
@@ -131,6 +131,12 @@ class ModelConfig(Frozen):
             raise ValueError(
                 f"history.encoder.heads = {encoder.heads} must divide embedding_dim = {self.embedding_dim}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _a_bias_leaves_units(self) -> "ModelConfig":
+        if self.item_bias and self.embedding_dim < 2:
+            raise ValueError("item_bias takes one unit of embedding_dim = 1: expected 2 units or more")
         return self
 
 
@@ -155,7 +161,7 @@ class AdamConfig(Frozen):
       learning_rate: the step size.
       beta_1, beta_2: how much of the first and second moment a step keeps.
       moments_fade_by: which steps the moments of a table's row count: its `own_steps`, or `all_steps` of the training,
-        so that rare rows take longer steps than frequent ones.
+        so that rare rows take longer steps than frequent ones: up to 1 / √(1 - beta_2) times the learning rate.
       weight_decay: the share of a weight that a step takes, times the learning rate.
     """
 
@@ -298,6 +304,10 @@ class ExperimentConfig(Frozen):
             raise ValueError(
                 f"train.examples = '{self.train.examples}' and loss.name = '{self.loss.name}': expected 'sets' and "
                 "'unseen_softmax' together, or neither"
+            )
+        if isinstance(self.loss, UnseenLossConfig) and not self.model.normalize:
+            raise ValueError(
+                "loss.name = 'unseen_softmax' has no lower bound for longer embeddings: expected model.normalize = true"
             )
         return self
 

@@ -125,7 +125,7 @@ def distributed_feed(
 
 @dataclass(frozen=True)
 class Share:
-    """What one input worker reads and yields in an epoch, of rows or of whole sequences.
+    """What one input worker reads and yields in an epoch, of rows, whole sequences or sets.
 
     Attributes:
       worker: its number.

@@ -92,15 +92,16 @@ class FullLossConfig(Frozen):
 class UnseenLossConfig(Frozen):
     """Softmax of each item that is hidden from a user's set, over the items that the user did not take.
 
+    Without a lower bound (`recsys.losses.UnseenSoftmax`), it is for cosines, at a given temperature.
+
     Attributes:
       temperature: scores are divided by it.
-      learn_temperature: whether it is learned, beginning there.
-      negatives: so many items of the catalogue are drawn in each step, each as likely as any other; all when None.
+      negatives: so many items of the catalogue are drawn in each step, each as likely as any other, and perhaps several
+        times; all, once, when None: exact, and the cost per step grows with the catalogue.
     """
 
     name: Literal["unseen_softmax"] = "unseen_softmax"
     temperature: float = Field(default=0.1, gt=0)
-    learn_temperature: bool = False
     negatives: int | None = Field(default=None, ge=1)
 
 

@@ -241,27 +241,24 @@ class UnseenSoftmax(tf.keras.layers.Layer, tfrs.tasks.Task):
         loss_iy = log( Σ_j exp(s(i, j)) ) - s(i, y)
 
     where j runs over the negatives but known positives, y itself among these: it is decoupled (Yeh et al., "Decoupled
-    contrastive learning", ECCV 2022), so that all of a query's targets share one sum. Where negatives are drawn evenly
-    from the catalogue, the sum is scaled up to it, which changes no gradient.
+    contrastive learning", ECCV 2022), so that all of a query's targets share one sum. So it is not bounded by 0 below,
+    and needs embeddings of bounded length. Where negatives are drawn evenly from the catalogue, the sum is scaled up
+    to it, which changes no gradient. A query that nothing is left to be compared with has loss 0, and no gradient.
 
     The matrix of logits is never held as a whole (`recsys.chunked_softmax`).
     """
 
-    def __init__(
-        self,
-        temperature: float,
-        loss_metrics: list[tf.keras.metrics.Metric] | None = None,
-        learn_temperature: bool = False,
-    ) -> None:
-        """Takes what `InBatchSoftmax` does."""
+    def __init__(self, temperature: float, loss_metrics: list[tf.keras.metrics.Metric] | None = None) -> None:
+        """Takes the temperature, and metrics of the queries' losses."""
         super().__init__(name="unseen_softmax")
-        self.temperature = Temperature(temperature, learn_temperature)
+        self._temperature = temperature
         self._loss_metrics = [] if loss_metrics is None else loss_metrics
 
     def call(
         self,
         query_embeddings: tf.Tensor,
         target_embeddings: tf.Tensor,
+        query_of_target: tf.Tensor,
         sample_weight: tf.Tensor,
         negative_embeddings: tf.Tensor,
         known_positives: tf.RaggedTensor,
@@ -271,8 +268,9 @@ class UnseenSoftmax(tf.keras.layers.Layer, tfrs.tasks.Task):
 
         Args:
           query_embeddings: [batch, embedding_dim] float32.
-          target_embeddings: [batch, num_targets, embedding_dim] float32.
-          sample_weight: [batch, num_targets] float32; targets of weight 0 are padding.
+          target_embeddings: [num_targets, embedding_dim] float32, of all queries.
+          query_of_target: [num_targets] int64, rows of `query_embeddings`.
+          sample_weight: [num_targets] float32.
           negative_embeddings: [num_negatives, embedding_dim] float32.
           known_positives: [batch, (num_columns)] int32, which negatives a query is not compared with.
           num_items: in the catalogue.
@@ -280,26 +278,29 @@ class UnseenSoftmax(tf.keras.layers.Layer, tfrs.tasks.Task):
         Returns:
           Scalar float32. Its sum over replicas is the weighted mean over the targets of the global batch.
         """
-        queries = self.temperature(query_embeddings)
+        queries = query_embeddings / self._temperature
+        batch_size, num_negatives = tf.shape(queries)[0], tf.shape(negative_embeddings)[0]
         share = _share_of_global_batch(sample_weight)
-        weight = tf.reduce_sum(share, axis=1)
+        weight = tf.math.unsorted_segment_sum(share, query_of_target, batch_size)
         # As the loss is linear in them, a query's targets are one positive: their mean.
-        positives = tf.math.divide_no_nan(tf.einsum("bt,btd->bd", share, target_embeddings), weight[:, tf.newaxis])
-        num_negatives = tf.shape(negative_embeddings)[0]
+        total = tf.math.unsorted_segment_sum(share[:, tf.newaxis] * target_embeddings, query_of_target, batch_size)
+        positives = tf.math.divide_no_nan(total, weight[:, tf.newaxis])
         scale = tf.math.log(num_items / tf.cast(num_negatives, tf.float32))
         loss, losses = cross_entropy(
             queries,
             tf.reduce_sum(queries * positives, axis=1),
             negative_embeddings,
             bias=tf.fill([num_negatives], scale),
-            query_ids=tf.fill(tf.shape(weight), -1),
+            query_ids=tf.fill([batch_size], -1),
             candidate_ids=tf.range(num_negatives),
             weight=weight,
             left_out=known_positives,
             decoupled=True,
         )
         for metric in self._loss_metrics:
-            metric.update_state(losses, sample_weight=tf.reduce_sum(sample_weight, axis=1))
+            metric.update_state(
+                losses, sample_weight=tf.math.unsorted_segment_sum(sample_weight, query_of_target, batch_size)
+            )
         return loss
 
 

@@ -122,14 +122,14 @@ class RowSparseAdam(RowSparse, tf.keras.optimizers.Adam):
     a step of η, not one of η √((1 - β₁)² / (1 - β₂)).
 
     Where moments fade by all steps, those of the whole training, as in stock Adam, a row that was last in the batch n
-    of them ago has
+    of them ago (counted in float32: exactly up to 2²⁴) has
 
         m ← β₁ⁿ m + (1 - β₁) g,  w ← β₁ⁿ w + 1 - β₁,  v ← β₂ⁿ v + (1 - β₂) g²
         row ← row - η √(1 - β₂ᵀ) / w · m / (√v + ε)
 
     with the number T of all steps, and w in place of 1 - β₁ᵗ: m / w is a mean of the row's gradients in which the old
-    ones hardly weigh. Steps are longer the rarer a row is, about as the root of its share of the batches falls. For a
-    row of every batch that is stock Adam, and with β₁ = 0 for any row.
+    ones hardly weigh. Steps are longer the rarer a row is, about as the root of its share of the batches falls, up to
+    η / √(1 - β₂). For a row of every batch that is stock Adam, and with β₁ = 0 for any row.
     """
 
     def __init__(
@@ -146,27 +146,27 @@ class RowSparseAdam(RowSparse, tf.keras.optimizers.Adam):
         self._moments_fade_by_all_steps = moments_fade_by_all_steps
 
     def build(self, var_list: list[tf.Variable]) -> None:
-        """Makes the moments, like the variables, and for each of their rows a step count, and its latest step."""
+        """Makes the moments, like the variables, and for each of their rows t, or w and its latest step."""
         super().build(var_list)
-        if not hasattr(self, "_row_steps"):
-            self._row_steps = self._numbers_of_rows("steps", var_list)
+        if not hasattr(self, "_corrections"):
+            self._corrections = self._numbers_of_rows("correction", var_list)
             self._latest_steps = self._numbers_of_rows("latest", var_list) if self._moments_fade_by_all_steps else []
 
     def _step_of_rows(self, gradient: tf.Tensor, rows: tf.Tensor, slot: int) -> tuple[tf.Tensor, _Slots]:
-        m, v, counts = self._momentums[slot], self._velocities[slot], self._row_steps[slot]
+        m, v, corrections = self._momentums[slot], self._velocities[slot], self._corrections[slot]
         per_row = [-1] + [1] * (gradient.shape.rank - 1)
         if self._moments_fade_by_all_steps:
             now = tf.fill(tf.shape(rows), tf.cast(self.iterations + 1, tf.float32))
             ago = now - tf.gather(self._latest_steps[slot], rows)
             keep_m, keep_v = tf.pow(self.beta_1, ago), tf.pow(self.beta_2, ago)
-            correction_m = keep_m * tf.gather(counts, rows) + 1 - self.beta_1
+            correction_m = keep_m * tf.gather(corrections, rows) + 1 - self.beta_1
             correction_v = 1 - tf.pow(self.beta_2, now)
-            slots = [(counts, correction_m), (self._latest_steps[slot], now)]
+            slots = [(corrections, correction_m), (self._latest_steps[slot], now)]
         else:
-            steps = tf.gather(counts, rows) + 1
+            steps = tf.gather(corrections, rows) + 1
             keep_m, keep_v = (tf.fill(tf.shape(rows), beta) for beta in (self.beta_1, self.beta_2))
             correction_m, correction_v = (1 - tf.pow(beta, steps) for beta in (self.beta_1, self.beta_2))
-            slots = [(counts, steps)]
+            slots = [(corrections, steps)]
         new_m = tf.reshape(keep_m, per_row) * tf.gather(m, rows) + (1 - self.beta_1) * gradient
         new_v = tf.reshape(keep_v, per_row) * tf.gather(v, rows) + (1 - self.beta_2) * tf.square(gradient)
         rate = tf.reshape(self.learning_rate * tf.sqrt(correction_v) / correction_m, per_row)

@@ -15,7 +15,7 @@ from recsys.towers import NO_FEATURES, Towers
 
 
 class RetrievalModel(tfrs.Model):
-    """Learns both towers from batches of `recsys.input_pipeline` or `recsys.sequence_pipeline`.
+    """Learns both towers from batches of `recsys.input_pipeline`, `recsys.sequence_pipeline` or `recsys.set_pipeline`.
 
     `fit` reports `loss`: the example-weighted mean over the epoch; and the mean `temperature` where it is learned.
     """

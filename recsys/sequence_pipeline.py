@@ -4,16 +4,12 @@ from collections.abc import Collection
 
 import tensorflow as tf
 
-from recsys.block_shuffle import epoch_seed, in_random_order, shuffled_windows
-from recsys.blocks import decode_rows
 from recsys.dataset import Dataset
 from recsys.errors import ConfigError
-from recsys.feature_tables import FeatureTables
-from recsys.input_pipeline import EpochFunction, Feed, Share, distributed_feed, filled_batches, share_of
+from recsys.input_pipeline import EpochFunction, Feed, Share, distributed_feed, share_of
 from recsys.schema import HISTORY
-from recsys.user_windows import num_windows_of_shards, windows_of_users
-
-_Rows = dict[str, tf.Tensor]
+from recsys.user_windows import num_windows_of_shards
+from recsys.window_pipeline import Rows, epoch_of_windows, new_epoch_each_time
 
 
 def training_sequences(
@@ -50,9 +46,7 @@ def training_sequences(
     """
     context = tf.distribute.InputContext() if input_context is None else input_context
     share = _share(context, dataset, batch_size, length)
-    epoch = _epoch_function(dataset, share, length, features)
-    batches = epoch_seed(seed, share.worker).flat_map(lambda own: epoch(own).prefetch(tf.data.AUTOTUNE))
-    return batches.apply(tf.data.experimental.assert_cardinality(share.num_batches))
+    return new_epoch_each_time(share, seed, _epoch_function(dataset, share, length, features))
 
 
 def sequence_feed(
@@ -86,28 +80,13 @@ def _share(context: tf.distribute.InputContext, dataset: Dataset, batch_size: in
 
 
 def _epoch_function(dataset: Dataset, share: Share, length: int, features: Collection[str] | None) -> EpochFunction:
-    tables = FeatureTables(dataset, features)
-    columns = ("user_row", "item_row", *(["weight"] if dataset.schema.weight else []))
+    def lay_out(rows: Rows, starts: tf.Tensor, ends: tf.Tensor, _: tf.Tensor) -> Rows:
+        return _taken(rows, starts, ends, length)
 
-    def sequences(blocks: tf.Tensor, window_seed: tf.Tensor) -> _Rows:
-        rows = decode_rows(blocks, columns)
-        starts, ends = windows_of_users(rows["user_row"], length, without_last=True)
-        order = in_random_order(tf.range(tf.size(ends)), window_seed)
-        taken = _taken(rows, tf.gather(starts, order), tf.gather(ends, order), length)
-        return {**taken, HISTORY: tables.item_ids(taken[HISTORY])}
-
-    def with_features(rows: _Rows) -> _Rows:
-        return {**rows, **tables.user(rows["user_row"]), **tables.candidate(rows["item_row"])}
-
-    def epoch(own: tf.Tensor) -> tf.data.Dataset:
-        windows = shuffled_windows(share.paths, own).map(sequences, num_parallel_calls=tf.data.AUTOTUNE)
-        batches = filled_batches(windows, share.num_filler, share.batch_size)
-        return batches.map(with_features, num_parallel_calls=tf.data.AUTOTUNE)
-
-    return epoch
+    return epoch_of_windows(dataset, share, length, features, lay_out, without_last=True)
 
 
-def _taken(rows: _Rows, starts: tf.Tensor, ends: tf.Tensor, length: int) -> _Rows:
+def _taken(rows: Rows, starts: tf.Tensor, ends: tf.Tensor, length: int) -> Rows:
     """The columns of sequences: `history` as item rows, -1 where there is none."""
     positions = starts[:, tf.newaxis] + tf.range(length)
     present = positions < ends[:, tf.newaxis]

@@ -58,6 +58,11 @@ class Towers:
         """How many of a user's latest items the query tower sees."""
         return int(self.query.input[HISTORY].shape[1]) if HISTORY in self.query.input else 0
 
+    @property
+    def item_bias(self) -> bool:
+        """Whether the last unit of embeddings is the items' bias."""
+        return any(isinstance(layer, BiasedUnits) for layer in self.candidate.layers)
+
     def embed_query(self, features: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Returns [batch, embedding_dim] float32; features that the tower does not use are ignored."""
         return self.query({name: features[name] for name in self.query_inputs}, training=training)

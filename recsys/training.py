@@ -44,8 +44,8 @@ def train(
     Raises:
       OutputExistsError: `out` exists, and is not to be resumed.
       RunError: what is to be resumed is finished, damaged, or was begun otherwise.
-      ConfigError: the runtime cannot be had or does not go with the loss, a tower would have no feature, or histories
-        of others would hold their row's own item.
+      ConfigError: the runtime cannot be had or does not go with the loss, a tower would have no feature, sets would
+        show what they hide, or sequences and sets have no history.
       RequestError: the validation split has no query, or the validation metric's k is beyond the catalogue.
       TrainingError: the loss or a validation score is not finite.
     """
@@ -108,7 +108,7 @@ def _require_compilable(config: ExperimentConfig, runtime: RuntimeConfig) -> Non
     if not runtime.xla:
         return
     if isinstance(config.loss, UnseenLossConfig):
-        looks_up, expected = "loss.name = 'unseen_softmax'", "another loss"
+        looks_up, expected = "loss.name = 'unseen_softmax'", "another loss, and examples other than sets"
     elif isinstance(config.loss, InBatchLossConfig) and config.loss.mask == "known_positives":
         looks_up, expected = "loss.mask = 'known_positives'", "'accidental_hits' or 'nothing'"
     else:
@@ -142,7 +142,7 @@ def _feed(
     if not length and config.examples != "interactions":
         raise ConfigError(
             f"train.examples = {config.examples!r} needs histories: expected a dataset with history_length above 0; "
-            "prepare it again, or choose 'interactions'"
+            "prepare it again, or choose 'interactions' and a loss of theirs"
         )
     if config.examples == "interactions":
         return training_feed(strategy, dataset, config.batch_size, config.seed, features, length, first_epoch)

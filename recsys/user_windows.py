@@ -1,4 +1,4 @@
-"""Windows on the train rows of each user, which stand together in one shard."""
+"""Windows on the train rows of each user, which stand together in one block."""
 
 import numpy as np
 import tensorflow as tf
@@ -10,7 +10,7 @@ def windows_of_users(user_row: tf.Tensor, length: int, without_last: bool = Fals
     """Cuts each user's rows into windows of at most `length`, from the latest back, so that the earliest may be short.
 
     Args:
-      user_row: [num_rows] int32; rows of one user are neighbours.
+      user_row: [num_rows] int32, at least one; rows of one user are neighbours.
       length: of a window.
       without_last: leave each user's last row out, as nothing follows it.
 
@@ -29,7 +29,13 @@ def windows_of_users(user_row: tf.Tensor, length: int, without_last: bool = Fals
 
 
 def num_windows_of_shards(dataset: Dataset, length: int, without_last: bool = False) -> list[int]:
-    """Returns how many windows each train shard has, without reading it: a shard holds whole users."""
+    """Returns how many windows each train shard has, without reading it: a shard holds whole users.
+
+    Args:
+      dataset: whose shards.
+      length: of a window.
+      without_last: as for `windows_of_users`.
+    """
     counts = dataset.users["train_count"].to_numpy().astype(np.int64)
     shard_ends = np.cumsum([shard.num_rows for shard in dataset.manifest.splits["train"]])
     per_user = -(-np.maximum(counts - without_last, 0) // length)

@@ -3,11 +3,14 @@
 import tensorflow as tf
 
 
-def nearest_of(candidates: tf.Tensor, item: tf.Tensor, taken: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the nearest of some items, by the inner product of their embeddings.
+def nearest_of(
+    candidates: tf.Tensor, queries: tf.Tensor, item: tf.Tensor, taken: tf.Tensor, k: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the nearest of some items, by the inner product of their embeddings with the item's as a query.
 
     Args:
       candidates: [num_candidates, embedding_dim] float32.
+      queries: [batch, embedding_dim] float32, of the items.
       item: [batch, 1] int32, a row of `candidates`; -1 has no neighbours.
       taken: [batch, any] int32 rows; -1 is ignored, as are rows that come again and the item itself.
       k: scalar int32, at least 1.
@@ -18,7 +21,7 @@ def nearest_of(candidates: tf.Tensor, item: tf.Tensor, taken: tf.Tensor, k: tf.T
     once = tf.sort(taken, axis=1)
     is_first = tf.concat([tf.ones_like(once[:, :1], tf.bool), once[:, 1:] != once[:, :-1]], axis=1)
     embedded = tf.gather(candidates, tf.maximum(once, 0))
-    scores = tf.linalg.matvec(embedded, tf.gather(candidates, tf.maximum(item[:, 0], 0)))
+    scores = tf.linalg.matvec(embedded, queries)
     scores = tf.where(is_first & (once >= 0) & (item >= 0) & (once != item), scores, tf.float32.min)
     padded = tf.pad(scores, [[0, 0], [0, k]], constant_values=tf.float32.min)
     best = tf.math.top_k(padded, k)

@@ -84,6 +84,7 @@ class Recommender(tf.Module):
         self._query_inputs = parts.towers.query_inputs
         self._user_id, self._item_id = dataset.schema.user_id, dataset.schema.item_id
         self._history_length = parts.towers.history_length
+        self._item_bias = parts.towers.item_bias
         self._default_k, self._max_k = parts.default_k, parts.max_k
         self._states = parts.states
         self._popularity = parts.popularity
@@ -232,7 +233,7 @@ class Recommender(tf.Module):
         """Finds the nearest other items: {item_id [batch], k} → item_ids, scores, num_items; none for an unknown."""
         row = tf.cast(self._items.lookup(item_id), tf.int32)
         itself = tf.RaggedTensor.from_tensor(row[:, tf.newaxis])
-        queries = tf.gather(self._exact.candidates, tf.maximum(row, 0))
+        queries = self._as_queries(row)
         rows, scores = self._search(self._index.search, queries, itself, k)
         known = row[:, tf.newaxis] >= 0
         rows, scores = tf.where(known, rows, -1), tf.where(known, scores, tf.float32.min)
@@ -257,8 +258,16 @@ class Recommender(tf.Module):
         known = [self._rows(given)[:, -_EXPLAINING:].to_tensor(-1), tf.where(is_given, -1, taken)]
         item = tf.cast(self._items.lookup(item_id), tf.int32)[:, tf.newaxis]
         with tf.control_dependencies(self._checks(k)):
-            rows, scores = nearest_of(self._exact.candidates, item, tf.concat(known, axis=1), tf.identity(k))
+            queries, taken = self._as_queries(item[:, 0]), tf.concat(known, axis=1)
+            rows, scores = nearest_of(self._exact.candidates, queries, item, taken, tf.identity(k))
         return {"item_ids": self._names(rows), "scores": scores}
+
+    def _as_queries(self, item_row: tf.Tensor) -> tf.Tensor:
+        """[batch, embedding_dim] float32: embeddings of items, -1 being any; their neighbours are near by no bias."""
+        embeddings = tf.gather(self._exact.candidates, tf.maximum(item_row, 0))
+        if not self._item_bias:
+            return embeddings
+        return tf.concat([embeddings[:, :-1], tf.zeros_like(embeddings[:, -1:])], axis=1)
 
     def _search(
         self,

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,11 +51,13 @@ def made_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> MadeO
     base = own if worker_id == "master" else own.parent
 
     def path_of(name: str, make: Callable[[Path], object]) -> Path:
-        path = base / name
+        path, whole = base / name, base / f"{name}.whole"
         with (base / f"{name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not path.exists():
+            if not whole.exists():
+                shutil.rmtree(path, ignore_errors=True)
                 make(path)
+                whole.touch()
         return path
 
     return path_of

@@ -30,7 +30,6 @@ def run(tiny_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A copy, which may be written to."""
     path = tmp_path_factory.mktemp("evaluated") / "run"
     shutil.copytree(tiny_run.path, path)
-    (path / "metrics.json").unlink(missing_ok=True)
     return open_run(path)
 
 

@@ -79,6 +79,24 @@ def test_sets_and_their_loss_come_together(tmp_path: Path, toml: str, examples: 
     assert (both.train.examples, both.train.hidden) == ("sets", 0.3)
 
 
+def test_what_has_no_meaning_together_is_refused(tmp_path: Path) -> None:
+    sets = "[train]\nexamples = 'sets'\n[loss]\nname = 'unseen_softmax'\n[model]\nnormalize = false"
+    for toml, complaint in (
+        (
+            sets,
+            "the file: loss.name = 'unseen_softmax' has no lower bound for longer embeddings: expected "
+            "model.normalize = true",
+        ),
+        (
+            "[model]\nitem_bias = true\nembedding_dim = 1",
+            "model: item_bias takes one unit of embedding_dim = 1: expected 2 units or more",
+        ),
+    ):
+        with pytest.raises(ConfigError) as error:
+            load(tmp_path, toml)
+        assert str(error.value) == f"{tmp_path}/config.toml: {complaint}"
+
+
 @pytest.mark.parametrize(
     ("section", "option", "needs", "beside"),
     [

@@ -108,6 +108,13 @@ def test_where_moments_fade_by_all_steps_rows_without_momentum_take_the_steps_of
     np.testing.assert_allclose(ours.numpy(), stock.numpy(), rtol=1e-5, atol=1e-6)
 
 
+def make_built(config: OptimizerConfig, table: tf.Variable) -> list[tf.Variable]:
+    optimizer = make_optimizer(config, 1)
+    optimizer.build([table])
+    variables: list[tf.Variable] = optimizer.variables
+    return variables
+
+
 def test_momentum_fades_by_all_steps_where_it_shall() -> None:
     """A row of every batch takes the steps of stock Adam; of one that comes now and then, it is a weighted mean."""
     table, stock = tf.Variable(tf.ones([ROWS, DIM])), tf.Variable(tf.ones([DIM]))
@@ -126,6 +133,10 @@ def test_momentum_fades_by_all_steps_where_it_shall() -> None:
             expected = expected - 0.05 * mean / np.sqrt(v / (1 - 0.8**step))
     np.testing.assert_allclose(table.numpy()[0], expected, rtol=1e-5)
     np.testing.assert_allclose(table.numpy()[2], stock.numpy(), rtol=1e-5)
+    # And a configuration can ask for it.
+    by_own, by_all = ({"adam": {"moments_fade_by": steps}} for steps in ("own_steps", "all_steps"))
+    of_own, of_all = (make_built(OptimizerConfig.model_validate(values), table) for values in (by_own, by_all))
+    assert len(of_all) == len(of_own) + 1
 
 
 @optimizers

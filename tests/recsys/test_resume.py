@@ -37,6 +37,14 @@ SEQUENCES: dict[str, Any] = {
 }
 
 
+SETS: dict[str, Any] = {
+    "model": {"item_bias": True, "history": {"length": 8}},
+    "loss": {"name": "unseen_softmax", "negatives": 50},
+    "optimizer": {"adam": {"moments_fade_by": "all_steps"}},
+    "train": {"examples": "sets", "batch_size": 16, "epochs": 4},
+}
+
+
 def experiment(values: dict[str, Any]) -> ExperimentConfig:
     model = {"embedding_dim": 8, **values.get("model", {})}
     return ExperimentConfig.model_validate({**values, "model": model})
@@ -84,6 +92,7 @@ def history(run: Path) -> list[dict[str, str]]:
     ("values", "runtime"),
     [
         pytest.param(SEQUENCES, RuntimeConfig(), id="sequences", marks=pytest.mark.slow),
+        pytest.param(SETS, RuntimeConfig(), id="sets", marks=pytest.mark.slow),
         pytest.param(INTERACTIONS, RuntimeConfig(strategy="mirrored", logical_cpus=2), id="two replicas"),
     ],
 )

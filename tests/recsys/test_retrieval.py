@@ -473,9 +473,14 @@ SET_MODEL = ModelConfig.model_validate(
 
 @pytest.fixture(scope="module")
 def sets(tiny_dataset: Dataset) -> list[Batch]:
-    return list(
-        training_sets(tiny_dataset, 64, tiny_dataset.schema.history_length, hidden=0.4, seed=3).as_numpy_iterator()
-    )
+    """Targets that weigh differently; a set of which nothing is hidden, one of which everything is."""
+    length, rng = tiny_dataset.schema.history_length, np.random.default_rng(0)
+    found = list(training_sets(tiny_dataset, 64, length, hidden=0.4, seed=3).as_numpy_iterator())
+    for batch in found:
+        batch["weight"] = batch["weight"] * rng.uniform(0.5, 2, batch["weight"].shape).astype(np.float32)
+    found[0]["history"] = np.where(np.arange(64)[:, None] == 0, 0, found[0]["history"])
+    found[0]["weight"][1] = 0
+    return found
 
 
 def set_model(dataset: Dataset, negatives: int | None) -> RetrievalModel:
@@ -483,21 +488,25 @@ def set_model(dataset: Dataset, negatives: int | None) -> RetrievalModel:
     towers = build_towers(dataset.schema, SET_MODEL, dataset.item_features)
     loss = UnseenLossConfig(temperature=0.7, negatives=negatives)
     interactions = load_interactions(dataset)
-    return RetrievalModel(towers, loss, dataset.train_counts, dataset.item_features, "sets", interactions)
+    model = RetrievalModel(towers, loss, dataset.train_counts, dataset.item_features, "sets", interactions)
+    if negatives is not None:
+        assert model._candidates._sampler.draw().shape == (negatives,)
+        drawn = np.random.default_rng(0).integers(dataset.items.num_rows, size=negatives)
+        model._candidates._sampler.draw = lambda: tf.constant(drawn, tf.int32)
+    return model
 
 
 @pytest.mark.parametrize("negatives", [None, 40])
 def test_the_softmax_over_unseen_items_is_numpy_s(
-    tiny_dataset: Dataset, sets: list[Batch], monkeypatch: pytest.MonkeyPatch, negatives: int | None
+    tiny_dataset: Dataset, sets: list[Batch], negatives: int | None
 ) -> None:
     """Each hidden item against all that its user did not take in train, or those of them that are drawn, scaled up."""
     model, num_items = set_model(tiny_dataset, negatives), tiny_dataset.items.num_rows
     drawn = np.arange(num_items)
     if negatives is not None:
-        drawn = np.random.default_rng(0).integers(num_items, size=negatives)
-        monkeypatch.setattr(model._candidates._sampler, "draw", lambda: tf.constant(drawn, tf.int32))
+        drawn = model._candidates._sampler.draw().numpy()
     catalogue = {name: tiny_dataset.item_features[name] for name in model.candidate_tower.input}
-    batch, taken = sets[-1], taken_by(tiny_dataset)
+    batch, taken = sets[0], taken_by(tiny_dataset)
     candidates = model.candidate_tower(catalogue).numpy().astype(np.float64)
     queries = model.query_tower({name: batch[name] for name in model.query_tower.input}).numpy().astype(np.float64)
     losses, weights = [], []
@@ -513,18 +522,31 @@ def test_the_softmax_over_unseen_items_is_numpy_s(
     np.testing.assert_allclose(loss, np.average(losses, weights=weights), rtol=1e-5)
 
 
-@pytest.mark.parametrize("number", [0, -1])
+@pytest.mark.parametrize(("number", "negatives"), [(0, None), (-1, 40)])
 def test_two_replicas_have_the_loss_and_gradients_of_one_on_sets(
-    tiny_dataset: Dataset, sets: list[Batch], number: int
+    tiny_dataset: Dataset, sets: list[Batch], number: int, negatives: int | None
 ) -> None:
     weight_of_half = sets[number]["weight"].reshape(2, -1).sum(axis=1)
     assert weight_of_half[0] != weight_of_half[1]
     results = []
     for context in (one_device, two_replicas):
         with context() as strategy:
-            results.append(loss_and_gradients(strategy, set_model(tiny_dataset, None), sets[number]))
+            results.append(loss_and_gradients(strategy, set_model(tiny_dataset, negatives), sets[number]))
     (loss_of_one, gradients), (loss_of_two, gradients_of_two) = results
     assert loss_of_two == pytest.approx(loss_of_one, rel=1e-5)
     for one, two in zip(gradients, gradients_of_two, strict=True):
         np.testing.assert_allclose(two, one, atol=1e-5, rtol=1e-4)
     assert sum(np.abs(gradient).max() > 1e-4 for gradient in gradients) >= 3
+
+
+def test_padding_of_sets_moves_no_row(tiny_dataset: Dataset, sets: list[Batch]) -> None:
+    """Of drawn negatives and targets alone there are gradients."""
+    model, batch = set_model(tiny_dataset, 40), {name: tf.constant(column) for name, column in sets[0].items()}
+    with tf.GradientTape() as tape:
+        loss = model.compute_loss(batch, training=True)
+    table = model.candidate_tower.get_layer("item_id_embedding").table
+    moved = set(tape.gradient(loss, table).indices.numpy().tolist())
+    ids, present = tiny_dataset.item_features["item_id"], sets[0]["weight"] > 0
+    drawn = model._candidates._sampler.draw().numpy()
+    named = {*ids[sets[0]["item_row"][present]].tolist(), *ids[drawn].tolist(), *sets[0]["history"].ravel().tolist()}
+    assert moved <= named

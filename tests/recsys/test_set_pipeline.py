@@ -69,7 +69,11 @@ def test_each_item_of_a_set_is_shown_or_hidden(tiny_dataset: Dataset, length: in
 def test_as_many_are_hidden_as_asked_and_others_in_each_epoch(tiny_dataset: Dataset, hidden: float) -> None:
     batches = training_sets(tiny_dataset, BATCH, 500, hidden, seed=1)
     first, second = (
-        {user: frozenset(items) for user, shown, items in contents(tiny_dataset, batches.as_numpy_iterator())}
+        {
+            user: frozenset(items)
+            for user, shown, items in contents(tiny_dataset, batches.as_numpy_iterator())
+            if shown or items
+        }
         for _ in range(2)
     )
     number = sum(len(items) for _, items in expected(tiny_dataset, 500))
@@ -126,6 +130,20 @@ def test_weights_are_those_of_the_hidden_rows(tmp_path: Path) -> None:
     assert batch["weight"][hidden].tolist() == [2.0 ** int(name[1:]) for name in item]
 
 
+def test_an_iterator_resumes_at_the_next_batch(tiny_dataset: Dataset, tmp_path: Path) -> None:
+    def batches() -> Any:
+        return iter(training_sets(tiny_dataset, BATCH, 20, 0.5, seed=0).repeat(2))
+
+    def rest(iterator: Any) -> list[tuple[Any, Any]]:
+        return [(batch["history"].numpy().tolist(), batch["item_row"].numpy().tolist()) for batch in iterator]
+
+    iterator, again = batches(), batches()
+    next(iterator)
+    saved = tf.train.Checkpoint(iterator=iterator).save(str(tmp_path / "state"))
+    tf.train.Checkpoint(iterator=again).restore(saved).assert_consumed()
+    assert rest(again) == rest(iterator)
+
+
 def test_features_are_those_of_the_users_and_the_hidden_items(tiny_dataset: Dataset) -> None:
     (batch, *_) = training_sets(tiny_dataset, BATCH, 5, 0.5, seed=0).as_numpy_iterator()
     for name, table in tiny_dataset.user_features.items():
@@ -151,10 +169,19 @@ def test_workers_share_the_sets_and_take_equally_many_steps(tiny_dataset: Datase
     assert sorted(found) == sorted((user, sorted(items)) for user, items in expected(tiny_dataset, 5))
 
 
-def test_a_feed_s_epoch_is_all_sets(tiny_dataset: Dataset) -> None:
-    feed = set_feed(tf.distribute.get_strategy(), tiny_dataset, BATCH, 5, 0.5, seed=0)
-    iterator = iter(feed.batches)
-    for _ in range(2):
-        batches = [{n: t.numpy() for n, t in next(iterator).items()} for _ in range(feed.steps_per_epoch)]
-        found = [(user, sorted(one + two)) for user, one, two in contents(tiny_dataset, batches) if one or two]
+def test_a_feed_s_epoch_is_all_sets_hidden_anew(tiny_dataset: Dataset) -> None:
+    def epochs(number: int, first_epoch: int = 0) -> list[list[Set]]:
+        feed = set_feed(tf.distribute.get_strategy(), tiny_dataset, BATCH, 5, 0.5, seed=0, first_epoch=first_epoch)
+        iterator = iter(feed.batches)
+        batches = [
+            [{n: t.numpy() for n, t in next(iterator).items()} for _ in range(feed.steps_per_epoch)]
+            for _ in range(number)
+        ]
+        return [[found for found in contents(tiny_dataset, epoch) if found[1] or found[2]] for epoch in batches]
+
+    first, second = epochs(2)
+    for epoch in (first, second):
+        found = [(user, sorted(shown + hidden)) for user, shown, hidden in epoch]
         assert sorted(found) == sorted((user, sorted(items)) for user, items in expected(tiny_dataset, 5))
+    assert sorted(first) != sorted(second)
+    assert epochs(1, first_epoch=1) == [second]

@@ -186,7 +186,7 @@ def test_what_needs_histories_says_so(
         train(config, RuntimeConfig(), dataset, tmp_path / "run")
     assert str(error.value) == (
         f"train.examples = '{examples}' needs histories: expected a dataset with history_length above 0; "
-        "prepare it again, or choose 'interactions'"
+        "prepare it again, or choose 'interactions' and a loss of theirs"
     )
     assert list(tmp_path.iterdir()) == []
 

@@ -121,7 +121,7 @@ def test_what_cannot_be_compiled_is_refused(tiny_dataset: Dataset, tmp_path: Pat
         (
             {"loss": {"name": "unseen_softmax"}, "train": {"examples": "sets"}},
             "loss.name = 'unseen_softmax'",
-            "another loss",
+            "another loss, and examples other than sets",
         ),
     ):
         with pytest.raises(ConfigError) as error:

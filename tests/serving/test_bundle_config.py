@@ -89,3 +89,29 @@ def test_a_tower_that_sees_no_histories_is_told_nothing_by_one(tiny_run: Run, tm
     answer = ask(answering.recommend, [users[0], UNKNOWN], [items[5:8], items[5:8]], [[], []])
     assert answer["source"].tolist() == [b"user", b"popularity"]
     assert not set(answer["item_ids"][1].tolist()) & {item.encode() for item in items[5:8]}
+
+
+def test_items_are_recommended_with_their_bias_and_are_similar_without(tiny_run: Run, tmp_path: Path) -> None:
+    dataset = tiny_run.dataset
+    config = ModelConfig.model_validate({"embedding_dim": 8, "initial_stddev": 5.0, "item_bias": True})
+    towers = build_towers(dataset.schema, config)
+    answering = recommender(tiny_run, towers, UserStates(load_interactions(dataset)), tmp_path)
+    users, items = dataset.users["user"].to_pylist(), dataset.items["item"].to_pylist()
+    candidates = towers.candidate(dataset.item_features).numpy().astype(np.float64)
+    row = {item: number for number, item in enumerate(items)}
+    assert np.ptp(candidates[:, -1]) > 1
+
+    recommended = ask(answering.recommend, users[:1], [items[5:8]], [[]])
+    ids = dataset.item_features["item_id"][5:8]
+    history = np.append(ids, np.zeros(towers.history_length - 3, np.int32)).astype(np.int32)
+    query = towers.query({"user_id": dataset.user_features["user_id"][:1], "history": history[None]}).numpy()[0]
+    found = [row[item.decode()] for item in recommended["item_ids"][0]]
+    np.testing.assert_allclose(recommended["scores"][0], candidates[found] @ query, atol=1e-5)
+
+    similar = answering.similar_items(tf.constant(items[:1]), tf.constant(K))
+    cosines = candidates[:, :-1] @ candidates[0, :-1]
+    np.testing.assert_allclose(similar["scores"].numpy()[0], np.sort(cosines[1:])[::-1][:K], atol=1e-5)
+    taken = items[10:40]
+    reasons = answering.explain(tf.constant(["nobody"]), tf.constant([taken]), tf.constant(items[:1]), tf.constant(3))
+    best = sorted(taken, key=lambda item: -cosines[row[item]])[:3]
+    assert [item.decode() for item in reasons["item_ids"].numpy()[0]] == best

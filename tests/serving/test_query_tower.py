@@ -89,7 +89,7 @@ def by_onnx(content: bytes, asked: Features) -> Embeddings:
 KINDS: dict[str, dict[str, Any]] = {
     "ids alone": {"query": {"content_features": False}},
     "mean": {"query": {"hidden_units": (64,), "pooling": "sum"}, "history": {"content_features": True}},
-    "recency": {"history": {"encoder": {"name": "recency"}, "content_features": True}},
+    "recency": {"item_bias": True, "history": {"encoder": {"name": "recency"}, "content_features": True}},
     "gru": {"candidate": {"pooling": "attention"}, "history": {"encoder": {"name": "gru"}, "content_features": True}},
     "self_attention": {
         "normalize": False,
