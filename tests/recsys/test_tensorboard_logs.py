@@ -57,7 +57,7 @@ def test_hyperparameters_are_the_configuration_and_the_dataset(tiny_run: Run) ->
     assert found["model.history.encoder.name"].string_value == "mean"
     assert "model.history.length" not in found  # it has none
     name, fingerprint = found["dataset"].string_value.split(" ")
-    assert (name, len(fingerprint)) == ("tiny", 12)
+    assert (name, len(fingerprint)) == ("tiny-dataset", 12)
     assert json.loads((tiny_run.path / "environment.json").read_text("utf-8"))["dataset_sha256"].startswith(fingerprint)
 
 
