@@ -93,7 +93,12 @@ def history(run: Path) -> list[dict[str, str]]:
     [
         pytest.param(SEQUENCES, RuntimeConfig(), id="sequences", marks=pytest.mark.slow),
         pytest.param(SETS, RuntimeConfig(), id="sets", marks=pytest.mark.slow),
-        pytest.param(INTERACTIONS, RuntimeConfig(strategy="mirrored", logical_cpus=2), id="two replicas"),
+        pytest.param(
+            INTERACTIONS,
+            RuntimeConfig(strategy="mirrored", logical_cpus=2),
+            id="two replicas",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_killed_run_goes_on_as_if_nothing_had_been(

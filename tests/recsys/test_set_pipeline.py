@@ -99,7 +99,7 @@ def test_of_too_many_hidden_items_any_are_targets_and_weigh_as_much_as_all(tmp_p
     dataset = open_dataset(tmp_path / "dataset")
     times_target: Counter[int] = Counter()
     batches = training_sets(dataset, 2, items, 0.5, seed=0)
-    for _ in range(20):
+    for _ in range(8):
         (batch,) = batches.as_numpy_iterator()
         for history, targets, weight in zip(batch["history"], batch["item_row"], batch["weight"], strict=True):
             assert len(set(targets.tolist())) == MAX_TARGETS
@@ -107,9 +107,9 @@ def test_of_too_many_hidden_items_any_are_targets_and_weigh_as_much_as_all(tmp_p
             np.testing.assert_allclose(weight, (items - 2 - shown) / MAX_TARGETS)
             assert not set(dataset.item_features["item_id"][targets]) & set(history[history > 0])
             times_target.update(targets.tolist())
-    # Each of 398 is a target with probability 64 / 398 in each of 40 sets: 6.4 times in the mean.
-    assert len(times_target) >= items - 2 - 5
-    assert max(times_target.values()) < 20
+    # Each of 398 is a target with probability 64 / 398 in each of 16 sets: 24 of them never, with a deviation of 5.
+    assert len(times_target) >= 350
+    assert max(times_target.values()) <= 12
 
 
 def test_weights_are_those_of_the_hidden_rows(tmp_path: Path) -> None:
