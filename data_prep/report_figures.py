@@ -1,64 +1,22 @@
-"""The report's three charts, drawn by matplotlib as SVG that takes its colours from the page around it.
+"""The report's three charts."""
 
-Every colour here stands for a CSS variable, so that one drawing serves light and dark pages. Texts stay texts: they
-are set in the reader's font and can be selected. The same numbers give the same bytes.
-"""
+from collections.abc import Sequence
 
-import io
-import re
-from collections.abc import Callable, Sequence
-from typing import Any
-
-import matplotlib
 import numpy as np
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator, NullLocator, PercentFormatter
 
 from data_prep.moments import UNITS_PER_SECOND, Unit
+from recsys.page_figures import CARD, TEXT, page_figure
 from recsys.schema import SPLITS, SplitRule
 
-# matplotlib knows no CSS variables: these stand for them, and are exchanged in the finished drawing.
-_TRAIN, _VALIDATION, _TEST, _TEXT, _GRID, _CARD = (f"#00000{n}" for n in range(1, 7))
-_VARIABLES = {
-    _TRAIN: "var(--train)",
-    _VALIDATION: "var(--validation)",
-    _TEST: "var(--test)",
-    _TEXT: "var(--muted)",
-    _GRID: "var(--line)",
-    _CARD: "var(--card)",
-}
+_TRAIN, _VALIDATION, _TEST = "#000011", "#000012", "#000013"
+_VARIABLES = {_TRAIN: "var(--train)", _VALIDATION: "var(--validation)", _TEST: "var(--test)"}
 _COLOURS = dict(zip(SPLITS, (_TRAIN, _VALIDATION, _TEST), strict=True))
 _MARKERS = dict(zip(SPLITS, "os^", strict=True))
 _DASHES = dict(zip(SPLITS, ("-", "--", ":"), strict=True))
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so texts measure the same everywhere
-    "font.size": 9,
-    "text.color": _TEXT,
-    "axes.labelcolor": _TEXT,
-    "axes.edgecolor": _GRID,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.left": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": _GRID,
-    "grid.linewidth": 0.6,
-    "xtick.color": _GRID,
-    "xtick.labelcolor": _TEXT,
-    "ytick.color": _GRID,
-    "ytick.labelcolor": _TEXT,
-    "ytick.major.size": 0,
-    "ytick.minor.size": 0,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "timezone": "UTC",
-}
 _SECONDS_PER_DAY = 86_400
 
 
@@ -86,7 +44,7 @@ def time_figure(histogram: dict[str, list[int]], rule: SplitRule, unit: Unit | N
         _cuts(axes, {split: at / scale for split, at in cuts.items() if at is not None})
         _legend(axes)
 
-    return _svg("time", alt, draw)
+    return page_figure("time", alt, draw, _VARIABLES)
 
 
 def _time_axis(axes: Axes, dates: bool) -> None:
@@ -110,7 +68,7 @@ def _cuts(axes: Axes, cuts: dict[str, float]) -> None:
     low, high = axes.get_xlim()
     for row, (split, at) in enumerate(cuts.items()):
         height = 1.02 + 0.09 * row
-        axes.plot([at, at], [0, height + 0.05], transform=axes.get_xaxis_transform(), color=_TEXT, linestyle="--",
+        axes.plot([at, at], [0, height + 0.05], transform=axes.get_xaxis_transform(), color=TEXT, linestyle="--",
                   linewidth=1, clip_on=False)  # fmt: skip
         side, pad = ("right", -4) if at > (low + high) / 2 else ("left", 4)
         axes.annotate(f"{split} from here", (at, height), xycoords=("data", "axes fraction"),
@@ -140,7 +98,7 @@ def popularity_figure(ranks: Sequence[int], counts: Sequence[int], alt: str) -> 
         axes.set_xlabel("rank of the item, most popular first")
         axes.set_ylabel("train interactions")
 
-    return _svg("popularity", alt, draw)
+    return page_figure("popularity", alt, draw, _VARIABLES)
 
 
 def history_figure(lengths: dict[str, list[int]], longest: int, alt: str) -> Markup:
@@ -159,7 +117,7 @@ def history_figure(lengths: dict[str, list[int]], longest: int, alt: str) -> Mar
             if total:
                 shares = [count / total for count in lengths[split]]
                 axes.plot(range(len(shares)), shares, color=_COLOURS[split], linestyle=_DASHES[split], linewidth=1.8,
-                          marker=_MARKERS[split], markersize=5, markeredgecolor=_CARD, label=split)  # fmt: skip
+                          marker=_MARKERS[split], markersize=5, markeredgecolor=CARD, label=split)  # fmt: skip
         step = -(-len(labels) // 9)
         axes.set_xticks(range(0, len(labels), step), labels[::step])
         axes.grid(visible=False, axis="x")
@@ -170,7 +128,7 @@ def history_figure(lengths: dict[str, list[int]], longest: int, alt: str) -> Mar
         axes.set_ylabel("share of the split")
         _legend(axes)
 
-    return _svg("history", alt, draw)
+    return page_figure("history", alt, draw, _VARIABLES)
 
 
 def bin_labels(lower: Sequence[int], longest: int) -> list[str]:
@@ -181,29 +139,3 @@ def bin_labels(lower: Sequence[int], longest: int) -> list[str]:
 
 def _legend(axes: Axes) -> None:
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, handlelength=1.8, columnspacing=1.6)
-
-
-def _svg(name: str, alt: str, draw: Callable[[Axes], None]) -> Markup:
-    out = io.StringIO()
-    no_metadata: dict[str, Any] = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # a user's own settings would change the bytes
-        # The salt makes ids the same at every run, and different between the charts of one page.
-        matplotlib.rcParams.update({**_STYLE, "svg.hashsalt": name})
-        figure = Figure(figsize=(4.7, 3.0))
-        draw(figure.add_subplot())
-        figure.savefig(out, format="svg", bbox_inches="tight", pad_inches=0.04, metadata=no_metadata)
-    return _inlined(out.getvalue(), alt)
-
-
-def _inlined(svg: str, alt: str) -> Markup:
-    """Makes a drawing part of a page: as wide as its place, in the page's font and colours, its ids its own."""
-    opening = re.search(r'<svg[^>]*(viewBox="[^"]*")[^>]*>', svg)
-    assert opening is not None, "matplotlib wrote an SVG without a viewBox"  # noqa: S101
-    body = svg[opening.end() :]
-    body = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", body, count=1, flags=re.DOTALL)  # would style the page
-    body = re.sub(r'<g id="[A-Za-z0-9._]+_\d+"', "<g", body)  # every chart has an axes_1
-    body = body.replace("font-family: 'DejaVu Sans'; ", "").replace("<g/>", "")
-    for colour, variable in _VARIABLES.items():
-        body = body.replace(colour, variable)
-    return Markup(f'<svg {opening[1]} role="img" aria-label="{escape(alt)}">{body}')  # noqa: S704  our own drawing

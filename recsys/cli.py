@@ -239,6 +239,7 @@ def export(
     """
     from recsys.run import open_run
     from recsys.toml_config import overridden
+    from serving.bundle import INDEX_REPORT
     from serving.export import export as publish
     from serving.query_tower.files import FormatName
 
@@ -248,7 +249,8 @@ def export(
     done = publish(opened, models, name, config, [form for form, is_wanted in wanted.items() if is_wanted])
     record = done.record
     print(
-        f"{done.path}: {record.num_candidates:,} candidates, recall@{record.index_recall_k} {record.index_recall:.4f}"
+        f"{done.path}: {record.num_candidates:,} candidates, recall@{record.index_recall_k} {record.index_recall:.4f} "
+        f"(more than {record.index_recall_low:.4f} with 95 % confidence); see {done.path / INDEX_REPORT}"
     )
 
 

@@ -253,16 +253,17 @@ class IndexConfig(Frozen):
     Attributes:
       brute_force_below: catalogues with fewer candidates are searched by ScaNN's brute force, which needs no tuning
         and is faster there.
-      leaves_per_sqrt_item: partitions, as a multiple of the square root of the number of candidates.
+      leaves_per_sqrt_item: the numbers of partitions to choose from, as multiples of the square root of the number of
+        candidates.
       recall_target: the recall against exact search that an index must reach to be published, with 95 % confidence.
       recall_k: the k of that recall.
       max_query_ms: the median time that a single query may take on the machine that exports; any when None.
-      max_bytes_per_item: what the index may hold per candidate beside its embedding; candidates are compared by int8
-        instead of float32 numbers where those take too much; any when None.
+      max_bytes_per_item: what the index may hold in memory per candidate beside its embedding; the best candidates are
+        compared by bfloat16 or int8 instead of float32 numbers where those take too much; any when None.
     """
 
     brute_force_below: int = Field(default=20_000, ge=16)
-    leaves_per_sqrt_item: float = Field(default=1.0, gt=0)
+    leaves_per_sqrt_item: tuple[Annotated[float, Field(gt=0, le=16)], ...] = Field(default=(1.0, 2.0), min_length=1)
     recall_target: float = Field(default=0.95, gt=0, le=1)
     recall_k: int = Field(default=100, ge=1, le=MAX_K)
     max_query_ms: float | None = Field(default=None, gt=0)

@@ -35,7 +35,7 @@ def answers(
 
     Args:
       signatures: by name.
-      requests: inputs by `<signature>/<input>`: [batch, …] str, or scalars int32.
+      requests: inputs by `<signature>/<input>`: [batch, …] str, or scalars.
 
     Returns:
       Outputs by `<signature>/<output>`, [batch + min(batch, 8), …]; strings as str.
@@ -52,7 +52,7 @@ def answers(
 
 
 def _tensor(value: np.ndarray) -> tf.Tensor:
-    return tf.constant(value.tolist(), tf.string if value.dtype.kind == "U" else tf.int32, value.shape)
+    return tf.constant(value.tolist(), tf.string if value.dtype.kind == "U" else value.dtype, value.shape)
 
 
 def _as_text(values: np.ndarray) -> np.ndarray:

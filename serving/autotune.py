@@ -1,13 +1,15 @@
-"""Chooses how much of an index a query looks at: as little as its recall target allows.
+"""Chooses an index and how much of it a query looks at: as little as the recall target allows.
 
-The settings are compared on half of the queries, and the chosen one is confirmed on the other half, which it did not
-see. Both times the lower bound of the recall must meet the target, and the time of a single query the budget.
+Indices with different numbers of leaves are compared, with different efforts, on half of the queries, and the chosen
+one is confirmed on the other half, which it did not see. Both times the lower bound of the recall must meet the target,
+and the time of a single query the budget.
 """
 
+import math
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +20,10 @@ from recsys.errors import IndexQualityError
 from serving.index import Effort, ExactIndex, Index, ReorderDtype, ScannIndex
 from serving.index_quality import Search, least_right_scores, lower_bound, recalls
 
-_REORDER_FACTORS = (64, 32, 16, 8, 6, 4, 3, 2, 1)
-_TIMED_QUERIES = 50
+_REORDER_FACTORS = (32.0, 16.0, 8.0, 4.0, 3.0, 2.0, 1.5, 1.25, 1.0)
+_TIMED_QUERIES = 20
+# What float32 numbers find is fastest, and needs no other scores. Both of the others take half of the memory.
+_DTYPES: tuple[tuple[ReorderDtype, ...], ...] = (("float32",), ("bfloat16", "int8"))
 
 # Queries [num_queries, embedding_dim], and their `least_right_scores` [num_queries].
 _Judged = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
@@ -30,6 +34,7 @@ class Measured:
     """A point of the curve of recall and time.
 
     Attributes:
+      num_leaves, reorder_dtype: of the index.
       leaves, reorder_factor: the effort.
       recall: the mean over the queries.
       recall_low: what it exceeds with 95 % confidence.
@@ -37,17 +42,14 @@ class Measured:
       batched_query_ms: the median time per query in the batches of 256 that recall is measured in.
     """
 
+    num_leaves: int
+    reorder_dtype: ReorderDtype
     leaves: int
-    reorder_factor: int
+    reorder_factor: float
     recall: float
     recall_low: float
     query_ms: float
     batched_query_ms: float
-
-    @property
-    def effort(self) -> Effort:
-        """The setting that was measured."""
-        return Effort(self.leaves, self.reorder_factor)
 
 
 @dataclass(frozen=True)
@@ -55,73 +57,93 @@ class Tuned:
     """What was chosen.
 
     Attributes:
+      index: with the chosen effort.
       chosen: as measured on the queries that confirmed it.
       k: of the recall; the catalogue's size where that is smaller than what was configured.
       curve: what was measured on the other queries and is not beaten in both recall and batched time, fastest first.
     """
 
+    index: ScannIndex
     chosen: Measured
     k: int
     curve: tuple[Measured, ...]
 
 
-def build_tuned(exact: ExactIndex, queries: npt.NDArray[np.float32], config: IndexConfig) -> tuple[ScannIndex, Tuned]:
-    """Builds an index within the budget of memory, and tunes it.
+def build_indices(exact: ExactIndex, config: IndexConfig) -> list[ScannIndex]:
+    """Builds indices to choose from: those that reorder by float32 numbers, or by narrower ones where memory is short.
 
     Args:
       exact: brute force over the candidates.
-      queries: [num_queries, embedding_dim] float32, four or more; every other one confirms.
-      config: the shape, the target and the budgets.
+      config: the shapes and the budget of memory.
 
     Raises:
-      IndexQualityError: there are too few queries, or no index meets the target within the budgets.
+      IndexQualityError: none fits into the budget.
     """
-    sizes = []
-    for reorder_dtype in get_args(ReorderDtype):
-        index = ScannIndex(exact, config, reorder_dtype)
-        sizes.append(index.bytes_per_item)
-        if config.max_bytes_per_item is None or sizes[-1] <= config.max_bytes_per_item:
-            tuned = tune(index, exact, queries, config)
-            index.effort = tuned.chosen.effort
-            return index, tuned
-    raise IndexQualityError(
+    if exact.num_candidates < config.brute_force_below:
+        built = [ScannIndex(exact)]
+        if _fitting(built, config):
+            return built
+        raise _too_large(built, config, "raise index.max_bytes_per_item or lower index.brute_force_below")
+    shapes = (round(multiple * math.sqrt(exact.num_candidates)) for multiple in config.leaves_per_sqrt_item)
+    num_leaves = sorted({min(max(1, number), exact.num_candidates) for number in shapes})
+    for dtypes in _DTYPES:
+        built = [ScannIndex(exact, number, reorder_dtype) for reorder_dtype in dtypes for number in num_leaves]
+        if fitting := _fitting(built, config):
+            return fitting
+    raise _too_large(built, config, "raise index.max_bytes_per_item")
+
+
+def _fitting(built: list[ScannIndex], config: IndexConfig) -> list[ScannIndex]:
+    budget = math.inf if config.max_bytes_per_item is None else config.max_bytes_per_item
+    return [index for index in built if index.bytes_per_item <= budget]
+
+
+def _too_large(built: list[ScannIndex], config: IndexConfig, remedy: str) -> IndexQualityError:
+    smallest = min(index.bytes_per_item for index in built)
+    return IndexQualityError(
         f"no index holds at most {config.max_bytes_per_item} bytes per item beside its embedding: the smallest has "
-        f"{min(sizes):.0f}; raise index.max_bytes_per_item"
+        f"{smallest:.0f}; {remedy}"
     )
 
 
-def tune(index: ScannIndex, exact: Index, queries: npt.NDArray[np.float32], config: IndexConfig) -> Tuned:
-    """Finds the effort that meets the recall target with the least work: fastest in batches.
+def tune(indices: Sequence[ScannIndex], exact: Index, queries: npt.NDArray[np.float32], config: IndexConfig) -> Tuned:
+    """Finds the index and the effort that meet the recall target with the least work: fastest in batches.
 
     Args:
-      index: what to tune; it stays as it is.
+      indices: to choose from, with different numbers of leaves; the chosen one gets its effort.
       exact: brute force over the same candidates.
-      queries: [num_queries, embedding_dim] float32, four or more; every other one confirms.
+      queries: [num_queries, embedding_dim] float32, four or more, independent of each other; every other one confirms.
       config: the target and the budget of time.
 
     Raises:
-      IndexQualityError: there are too few queries, or no effort meets the target within the budget.
+      IndexQualityError: there are too few queries, or no index meets the target within the budget.
     """
     if len(queries) < 4:
         raise IndexQualityError(
             f"an index is tuned on held-out queries: expected 4 or more, received {len(queries)}; "
             "prepare the dataset with a larger validation split"
         )
-    return _Tuner(index, exact, queries, config).run()
+    return _Tuner(indices, exact, queries, config).run()
 
 
 class _Tuner:
-    def __init__(self, index: ScannIndex, exact: Index, queries: npt.NDArray[np.float32], config: IndexConfig) -> None:
-        self._index, self._config = index, config
-        self._k = min(config.recall_k, index.num_candidates)
+    def __init__(
+        self, indices: Sequence[ScannIndex], exact: Index, queries: npt.NDArray[np.float32], config: IndexConfig
+    ) -> None:
+        self._config = config
+        self._k = min(config.recall_k, exact.num_candidates)
         self._seen, self._unseen = (
             (half, least_right_scores(exact, half, self._k)) for half in (queries[::2], queries[1::2])
         )
+        self._indices = {(index.num_leaves, index.reorder_dtype): index for index in indices}
         vectors, number = tf.TensorSpec([None, queries.shape[1]]), tf.TensorSpec([], tf.int32)
-        self._search = tf.function(index.search, input_signature=[vectors, number, number, number])
+        signature = [vectors, number, number, tf.TensorSpec([])]
+        self._searches = {
+            shape: tf.function(index.search, input_signature=signature) for shape, index in self._indices.items()
+        }
 
     def run(self) -> Tuned:
-        by_factor = self._points()
+        by_factor = [points for index in self._indices.values() for points in self._points(index)]
         curve = _unbeaten([measured for points in by_factor for measured in points])
         # Those with the fewest leaves first. What searches more is tried after all of these: it is slower, and surer to
         # be confirmed.
@@ -129,7 +151,7 @@ class _Tuner:
         sufficient = [*self._sufficient(least), *self._sufficient(more)]
         refused = f"no setting of the index finds recall@{self._k} {self._config.recall_target} with 95 % confidence"
         if not sufficient:
-            best = least[0]
+            best = max(least, key=lambda measured: measured.recall_low)
             raise IndexQualityError(
                 f"{refused}: {best.recall:.4f} ± {best.recall - best.recall_low:.4f} is reached when all "
                 f"{best.leaves} leaves are searched; lower index.recall_target"
@@ -139,9 +161,12 @@ class _Tuner:
             raise self._too_slow(refused, sufficient)
         confirmed = []
         for measured in affordable:
-            confirmed.append(self._measure(measured.effort, self._unseen))
+            index = self._indices[measured.num_leaves, measured.reorder_dtype]
+            effort = Effort(measured.leaves, measured.reorder_factor, self._k)
+            confirmed.append(self._measure(index, effort, self._unseen))
             if self._meets_target(confirmed[-1]) and self._is_affordable(confirmed[-1]):
-                return Tuned(confirmed[-1], self._k, curve)
+                index.effort = effort
+                return Tuned(index, confirmed[-1], self._k, curve)
         refused = f"{refused} on queries it was not tuned on"
         if too_slow := self._sufficient(confirmed):
             raise self._too_slow(refused, too_slow)
@@ -151,39 +176,47 @@ class _Tuner:
             "reached; lower index.recall_target, or prepare the dataset with a larger validation split"
         )
 
-    def _points(self) -> list[list[Measured]]:
-        """What is measured for each reorder factor, the most reordered first; see `_fewest_leaves`."""
+    def _points(self, index: ScannIndex) -> list[list[Measured]]:
+        """What is measured of an index for each reorder factor, the most reordered first; see `_fewest_leaves`."""
+        self._search_once(index)
         by_factor: list[list[Measured]] = []
         too_few = 0
-        for factor in _REORDER_FACTORS[-1:] if self._index.is_brute_force else _REORDER_FACTORS:
-            by_factor.append(self._fewest_leaves(factor, too_few))
+        for factor in _REORDER_FACTORS[-1:] if index.is_brute_force else _REORDER_FACTORS:
+            by_factor.append(self._fewest_leaves(index, factor, too_few))
             least = by_factor[-1][0]
             if not self._meets_target(least):  # with all leaves; nor would a smaller factor
                 break
             too_few = least.leaves - 1  # for smaller factors, too
         return by_factor
 
-    def _fewest_leaves(self, factor: int, too_few: int) -> list[Measured]:
+    def _search_once(self, index: ScannIndex) -> None:
+        """Has the search traced and the index loaded, which no measurement of time should contain."""
+        queries = tf.constant(self._seen[0][:1])
+        self._searches[index.num_leaves, index.reorder_dtype](
+            queries, tf.constant(self._k), tf.constant(1), tf.constant(1.0)
+        )
+
+    def _fewest_leaves(self, index: ScannIndex, factor: float, too_few: int) -> list[Measured]:
         """The fewest leaves that meet the target, or all where none do, and then what else is measured on the way.
 
         Recall grows with the leaves: they are doubled until they suffice, and then bisected.
         """
-        enough = self._measure(Effort(too_few + 1, factor), self._seen)
+        enough = self._measure(index, Effort(too_few + 1, factor), self._seen)
         others = []
-        while not self._meets_target(enough) and enough.leaves < self._index.num_leaves:
+        while not self._meets_target(enough) and enough.leaves < index.num_leaves:
             others.append(enough)
             too_few = enough.leaves
-            enough = self._measure(Effort(min(2 * too_few, self._index.num_leaves), factor), self._seen)
+            enough = self._measure(index, Effort(min(2 * too_few, index.num_leaves), factor), self._seen)
         while self._meets_target(enough) and enough.leaves - too_few > 1:
-            measured = self._measure(Effort((too_few + enough.leaves) // 2, factor), self._seen)
+            measured = self._measure(index, Effort((too_few + enough.leaves) // 2, factor), self._seen)
             if self._meets_target(measured):
                 others.append(enough)
                 enough = measured
             else:
                 too_few = measured.leaves
                 others.append(measured)
-        if enough.leaves < self._index.num_leaves:
-            others.append(self._measure(Effort(min(2 * enough.leaves, self._index.num_leaves), factor), self._seen))
+        if enough.leaves < index.num_leaves:
+            others.append(self._measure(index, Effort(min(2 * enough.leaves, index.num_leaves), factor), self._seen))
         return [enough, *others]
 
     def _sufficient(self, points: list[Measured]) -> list[Measured]:
@@ -203,18 +236,27 @@ class _Tuner:
             "raise index.max_query_ms or lower index.recall_target"
         )
 
-    def _measure(self, effort: Effort, judged: _Judged) -> Measured:
-        search, (queries, least_right) = self._with(effort), judged
+    def _measure(self, index: ScannIndex, effort: Effort, judged: _Judged) -> Measured:
+        search, (queries, least_right) = self._with(index, effort), judged
         batched, single = _Timed(search), _Timed(search)
         found = recalls(batched, least_right, queries, self._k)
         for query in queries[:_TIMED_QUERIES]:
             single(tf.constant(query[np.newaxis]), tf.constant(self._k))
-        recall, low = float(found.mean()), lower_bound(found)
-        return Measured(effort.leaves, effort.reorder_factor, recall, low, single.query_ms, batched.query_ms)
+        return Measured(
+            num_leaves=index.num_leaves,
+            reorder_dtype=index.reorder_dtype,
+            leaves=effort.leaves,
+            reorder_factor=effort.reorder_factor,
+            recall=float(found.mean()),
+            recall_low=lower_bound(found),
+            query_ms=single.query_ms,
+            batched_query_ms=batched.query_ms,
+        )
 
-    def _with(self, effort: Effort) -> Search:
-        leaves, factor = tf.constant(effort.leaves), tf.constant(effort.reorder_factor)
-        return lambda queries, k: self._search(queries, k, leaves, factor)
+    def _with(self, index: ScannIndex, effort: Effort) -> Search:
+        search = self._searches[index.num_leaves, index.reorder_dtype]
+        leaves, factor = tf.constant(effort.leaves), tf.constant(effort.reorder_factor, tf.float32)
+        return lambda queries, k: search(queries, k, leaves, factor)
 
 
 class _Timed:
@@ -240,7 +282,7 @@ class _Timed:
 def _unbeaten(points: list[Measured]) -> tuple[Measured, ...]:
     """The Pareto front: of each point, no other is both faster and of at least the same recall; fastest first."""
     front: list[Measured] = []
-    for point in sorted(points, key=lambda measured: (measured.batched_query_ms, -measured.recall_low)):
-        if not front or point.recall_low > front[-1].recall_low:
+    for point in sorted(points, key=lambda measured: (measured.batched_query_ms, -measured.recall)):
+        if not front or point.recall > front[-1].recall:
             front.append(point)
     return tuple(front)

@@ -22,11 +22,12 @@ from recsys.errors import BundleError
 from recsys.schema import Frozen
 from serving import scann_library  # noqa: F401  registers the ops that a bundle's graph uses
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 TWIN = "exact"
 EXTRA = "assets.extra"
 ITEMS = f"{EXTRA}/items.parquet"
 CANDIDATES = f"{EXTRA}/candidates.parquet"
+INDEX_REPORT = f"{EXTRA}/index_report.html"
 _USERS = "assets/users.txt"
 _RECORD = f"{EXTRA}/bundle.json"
 
@@ -40,10 +41,13 @@ class BundleRecord(Frozen):
       version: of the model.
       kind: whether it is the one that is found through ScaNN, or its twin.
       dataset_sha256: the dataset's manifest.
+      towers_sha256: the query tower's numbers and the candidates' embeddings; the twin's are the same.
       num_candidates, embedding_dim, max_k, default_k: sizes.
       index_recall: against exact search at `index_recall_k`, on validation queries that the index was not tuned on.
       index_recall_low: what it exceeds with 95 % confidence.
-      index_effort: the leaves that a query searches, and its `serving.index.Effort.reorder_factor`; empty for a twin.
+      index_num_leaves: its partitions; 1 for brute force, 0 for a twin.
+      index_reorder_dtype: the numbers that the best candidates of partitions are compared by.
+      index_effort: the `serving.index.Effort` of a query; empty for a twin.
       index_curve: what tuning measured, as `serving.autotune.Measured`, fastest first; empty for a twin.
       index_bytes_per_item: what the index holds in memory per candidate, beside its embedding; 0 for a twin.
       metrics: of the run, as `recsys evaluate` wrote them; empty when it was not evaluated.
@@ -57,6 +61,7 @@ class BundleRecord(Frozen):
     version: int
     kind: Literal["index", "twin"]
     dataset_sha256: str
+    towers_sha256: str
     num_candidates: int
     embedding_dim: int
     default_k: int
@@ -64,8 +69,10 @@ class BundleRecord(Frozen):
     index_recall: float
     index_recall_low: float
     index_recall_k: int
-    index_effort: dict[str, int]
-    index_curve: list[dict[str, float]]
+    index_num_leaves: int
+    index_reorder_dtype: str
+    index_effort: dict[str, float]
+    index_curve: list[dict[str, float | str]]
     index_bytes_per_item: float
     metrics: dict[str, Any]
     versions: dict[str, str]
@@ -144,8 +151,8 @@ def open_bundle(models: Path, number: int | None = None) -> Bundle:
       number: the version; the latest when None.
 
     Raises:
-      BundleError: there is none, it was made by other versions of the tools, it belongs to another place, a file is
-        missing, added or changed, or holds another number of candidates.
+      BundleError: there is none, it was made by other versions of the tools, it belongs to another place, its twin is
+        of other towers, a file is missing, added or changed, or holds another number of candidates.
     """
     published = versions(models)
     if not published:
@@ -155,6 +162,7 @@ def open_bundle(models: Path, number: int | None = None) -> Bundle:
     path = models / str(published[-1] if number is None else number)
     record = _read_record(path)
     _verify_place(path, record)
+    _verify_pair(path, record)
     _verify_files(path, record)
     _verify_sizes(path, record)
     return Bundle(path, record, tf.saved_model.load(str(path)))
@@ -202,6 +210,21 @@ def _verify_place(path: Path, record: BundleRecord) -> None:
             f"{path} is the bundle {'/'.join(place)}: expected {'/'.join(found)}; "
             "put it in its place or export it again"
         )
+
+
+def _verify_pair(path: Path, record: BundleRecord) -> None:
+    """Compares the towers of a bundle and its twin, where both are there."""
+    models = path.parent if record.kind == "index" else path.parent.parent
+    other = models / TWIN / path.name if record.kind == "index" else models / path.name
+    file = other / _RECORD
+    if not file.is_file():
+        return
+    try:
+        towers = json.loads(file.read_bytes())["towers_sha256"]
+    except (ValueError, LookupError, TypeError):  # it will be refused where it is asked for
+        return
+    if towers != record.towers_sha256:
+        raise BundleError(f"{path} and {other} are of different towers: one is of another export; export it again")
 
 
 def _verify_files(path: Path, record: BundleRecord) -> None:

@@ -11,18 +11,18 @@ _SCORES_AT_ONCE = 2**24
 Best = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
-def in_chunks(best: Best, batch: tf.Tensor, num_candidates: int) -> tuple[tf.Tensor, tf.Tensor]:
+def in_chunks(best: Best, batch: tf.Tensor, num_candidates: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Finds the best candidates of a batch, chunk after chunk.
 
     Args:
       best: from scalars int32 `start` and `stop`, rows [stop - start, k] int32 and scores [stop - start, k] float32.
       batch: scalar int32, how many rows there are.
-      num_candidates: how many candidates each of them is compared with.
+      num_candidates: how many candidates each of them is compared with, an int or a scalar int32.
 
     Returns:
       Rows [batch, k] int32 and scores [batch, k] float32.
     """
-    size = max(1, _SCORES_AT_ONCE // num_candidates)
+    size = tf.maximum(1, _SCORES_AT_ONCE // tf.maximum(num_candidates, 1))
     number = tf.maximum(-(-batch // size), 1)  # of no rows, k is yet to be known
 
     def add(chunk: tf.Tensor, *arrays: tf.TensorArray) -> tuple[tf.Tensor, ...]:

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-Inputs = dict[str, npt.NDArray[np.str_] | npt.NDArray[np.int32]]
+Inputs = dict[str, npt.NDArray[np.str_] | npt.NDArray[np.int32] | npt.NDArray[np.float32]]
 
 
 def ask_every_signature(
@@ -24,9 +24,13 @@ def ask_every_signature(
       item_id: [batch] str.
       k: how many items to ask for; the index is asked as it is tuned.
     """
-    number, as_tuned = np.asarray(k, np.int32), np.zeros((), np.int32)
+    number = np.asarray(k, np.int32)
     asked: Inputs = {"user_id": user_id, "history": history, "exclude": exclude, "k": number}
-    options: Inputs = {"categories": categories, "leaves": as_tuned, "reorder_factor": as_tuned}
+    options: Inputs = {
+        "categories": categories,
+        "leaves": np.zeros((), np.int32),
+        "reorder_factor": np.zeros((), np.float32),
+    }
     return {
         "serving_default": {"user_id": user_id},
         "recommend": asked,

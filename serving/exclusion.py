@@ -1,4 +1,4 @@
-"""The best candidates that are allowed: over-fetch, drop, and fall back to exact search when short."""
+"""The best candidates that are allowed: over-fetch, drop, and search exactly for rows that are short."""
 
 import tensorflow as tf
 
@@ -7,8 +7,9 @@ from serving.index import ExactIndex
 from serving.index_quality import Search
 
 _AFTER_ALL_ROWS = tf.int32.max
-# Where the index would have to find more than this share of the catalogue, comparing with all of it is faster.
-_LARGEST_SHARE = 0.25
+# Where the index would have to find more than this share of the catalogue, comparing with all of it is faster; but not
+# where it is a few only.
+_LARGEST_SHARE, _A_FEW = 0.25, 1000
 
 
 def search_allowed(
@@ -21,9 +22,9 @@ def search_allowed(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Searches for `k` candidates `within` those that are asked for, and outside of `excluded`.
 
-    The index is asked for as many more as the longest exclusion has, and as the rarity of what is asked for demands;
-    where what remains is still fewer than `k`, the whole batch is searched exactly, a chunk at a time. So a row has
-    fewer than `k` candidates only when no more exist.
+    The index is asked for as many more as a row's exclusions may take, and as the rarity of what it asks for demands.
+    Rows that would demand too much, and those where what remains is still fewer than `k`, are searched exactly, a chunk
+    at a time. So a row has fewer than `k` candidates only when no more exist.
 
     Args:
       search: of the index to ask.
@@ -36,28 +37,41 @@ def search_allowed(
     Returns:
       Rows [batch, k] int32 and scores [batch, k] float32, best first; -1 and the smallest float32 where none is left.
     """
-    size = exact.num_candidates
-    wanted = tf.minimum(k + tf.cast(excluded.bounding_shape(1), tf.int32), size)
+    needed = tf.cast(k + tf.cast(excluded.row_lengths(), tf.int32), tf.float64)
+    if within is not None:
+        # At least one of so many is asked for.
+        needed *= exact.num_candidates / tf.maximum(tf.reduce_sum(tf.cast(within, tf.float64), axis=1), 1)
+    is_too_much = needed > max(_A_FEW, _LARGEST_SHARE * exact.num_candidates)
+    most = tf.maximum(
+        tf.math.ceil(tf.reduce_max(tf.where(is_too_much, tf.zeros_like(needed), needed))), tf.cast(k, tf.float64)
+    )
+    number = tf.cast(tf.minimum(most, exact.num_candidates), tf.int32)
+    rows, scores = tf.cond(
+        tf.reduce_all(is_too_much),
+        lambda: _nothing(tf.shape(queries)[0], k),
+        lambda: best_allowed(*search(queries, number), excluded, k, within),
+    )
+    left = tf.where(is_too_much | tf.reduce_any(rows < 0, axis=1))[:, 0]
 
-    def exactly() -> tuple[tf.Tensor, tf.Tensor]:
-        return in_chunks(best_of, tf.shape(queries)[0], size)
+    def search_left() -> tuple[tf.Tensor, tf.Tensor]:
+        of_left = in_chunks(best_of, tf.size(left), exact.num_candidates)
+        found = zip((rows, scores), of_left, strict=True)
+        return tuple(tf.tensor_scatter_nd_update(old, left[:, tf.newaxis], new) for old, new in found)
 
     def best_of(start: tf.Tensor, stop: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        allowed = tf.logical_not(rows_mask(excluded[start:stop], size))
+        chosen = left[start:stop]
+        allowed = tf.logical_not(rows_mask(tf.gather(excluded, chosen), exact.num_candidates))
         if within is not None:
-            allowed &= within[start:stop]
-        best = tf.math.top_k(tf.where(allowed, exact.scores(queries[start:stop]), tf.float32.min), k)
+            allowed &= tf.gather(within, chosen)
+        products = exact.scores(tf.gather(queries, chosen))
+        best = tf.math.top_k(tf.where(allowed, products, tf.float32.min), k)
         return tf.where(best.values > tf.float32.min, best.indices, -1), best.values
 
-    def by_index(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        rows, scores = best_allowed(*search(queries, number), excluded, k, within)
-        return tf.cond(tf.reduce_any(rows < 0), exactly, lambda: (rows, scores))
+    return tf.cond(tf.size(left) > 0, search_left, lambda: (rows, scores))
 
-    if within is None:
-        return by_index(wanted)
-    rarest = tf.reduce_min(tf.reduce_sum(tf.cast(within, tf.int32), axis=1)) / size
-    needed = tf.cast(wanted, tf.float64) / tf.maximum(rarest, 1 / size)
-    return tf.cond(needed > _LARGEST_SHARE * size, exactly, lambda: by_index(tf.cast(needed, tf.int32)))
+
+def _nothing(batch: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    return tf.fill([batch, k], -1), tf.fill([batch, k], tf.float32.min)
 
 
 def best_allowed(

@@ -1,5 +1,6 @@
 """RUN → a published bundle and its twin: tuned, written aside, checked in a fresh process, renamed."""
 
+import hashlib
 import json
 import re
 import tempfile
@@ -22,12 +23,12 @@ from recsys.interactions import load_interactions
 from recsys.queries import make_queries
 from recsys.run import Run
 from serving import fresh_process
-from serving.autotune import Tuned, build_tuned
-from serving.bundle import EXTRA, TWIN, BundleRecord, next_version, write_record
+from serving.autotune import Tuned, build_indices, tune
+from serving.bundle import EXTRA, INDEX_REPORT, TWIN, BundleRecord, next_version, write_record
 from serving.categories import Categories, each_category
-from serving.curve_plot import plot_curve
 from serving.every_signature import Inputs, ask_every_signature
-from serving.index import ExactIndex, ScannIndex
+from serving.index import ExactIndex
+from serving.index_report import render_index_report
 from serving.popularity import RecentPopularity
 from serving.query_tower.files import FormatName, convert_tower, require, write_tower_files
 from serving.query_tower.portable import portable_query_tower
@@ -82,10 +83,10 @@ def export(
     config = run.config.for_export if config is None else config
     interactions = load_interactions(run.dataset)
     scorer = TwoTowerScorer(run.towers, run.dataset)
-    queries = make_queries(interactions, "validation", "event").sample(_QUERIES, _SEED)
+    queries = make_queries(interactions, "validation", "user").sample(_QUERIES, _SEED)
     exact = ExactIndex(scorer.candidates.numpy())
     embeddings = scorer.embed(queries, 0, len(queries)).numpy()
-    index, tuned = build_tuned(exact, embeddings, config.index)
+    tuned = tune(build_indices(exact, config.index), exact, embeddings, config.index)
     asked = {name: values.numpy() for name, values in scorer.features(queries, 0, len(queries)).items()}
     make_tower = partial(
         portable_query_tower, run.towers, run.dataset.schema, run.config.model, run.dataset.item_features
@@ -101,19 +102,20 @@ def export(
     )
     users = _users_to_check(run.dataset)
     with _next_version(models / name) as (target, folder, twin_folder), tempfile.TemporaryDirectory() as scratch:
-        recommender, twin = (Recommender(parts, of, Path(scratch)) for of in (index, exact))
+        recommender, twin = (Recommender(parts, of, Path(scratch)) for of in (tuned.index, exact))
         for saved, place in ((recommender, folder), (twin, twin_folder)):
             _save(saved, place)
             write_items(run.dataset, place)
             write_warm_up_requests(place, users, run.dataset.items["item"][:64].to_pylist(), parts.default_k)
         write_candidates(run.dataset, exact.candidates.numpy(), folder)
         write_tower_files(tower_files, run.towers, run.dataset, folder)
-        plot_curve(tuned, config.index, folder)
+        report = render_index_report(tuned, config.index, f"{name}, version {target.name}", len(queries) // 2)
+        (folder / INDEX_REPORT).write_text(report, encoding="utf-8")
         requests = _requests_to_check(users, run.dataset, parts.default_k)
         fresh_process.check([(twin, twin_folder), (recommender, folder)], requests)
         fields = _fields(name, int(target.name), run, parts)
         write_record(twin_folder, fields | _found_exactly(tuned.k), ["tensorflow"])
-        record = write_record(folder, fields | _found_by(index, tuned), ["tensorflow", "scann"])
+        record = write_record(folder, fields | _found_by(tuned), ["tensorflow", "scann"])
     return Published(target, record)
 
 
@@ -161,6 +163,7 @@ def _fields(name: str, version: int, run: Run, parts: Parts) -> dict[str, Any]:
         "name": name,
         "version": version,
         "dataset_sha256": run.dataset.fingerprint,
+        "towers_sha256": _digest(parts),
         "num_candidates": num_candidates,
         "embedding_dim": embedding_dim,
         "default_k": parts.default_k,
@@ -169,15 +172,24 @@ def _fields(name: str, version: int, run: Run, parts: Parts) -> dict[str, Any]:
     }
 
 
-def _found_by(index: ScannIndex, tuned: Tuned) -> dict[str, Any]:
+def _digest(parts: Parts) -> str:
+    digest = hashlib.sha256()
+    for variable in [*parts.towers.query.weights, parts.exact.candidates]:
+        digest.update(variable.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _found_by(tuned: Tuned) -> dict[str, Any]:
     return {
         "kind": "index",
         "index_recall": tuned.chosen.recall,
         "index_recall_low": tuned.chosen.recall_low,
         "index_recall_k": tuned.k,
-        "index_effort": asdict(tuned.chosen.effort),
+        "index_num_leaves": tuned.index.num_leaves,
+        "index_reorder_dtype": tuned.index.reorder_dtype,
+        "index_effort": asdict(tuned.index.effort),
         "index_curve": [asdict(measured) for measured in tuned.curve],
-        "index_bytes_per_item": index.bytes_per_item,
+        "index_bytes_per_item": tuned.index.bytes_per_item,
     }
 
 
@@ -187,6 +199,8 @@ def _found_exactly(k: int) -> dict[str, Any]:
         "index_recall": 1.0,
         "index_recall_low": 1.0,
         "index_recall_k": k,
+        "index_num_leaves": 0,
+        "index_reorder_dtype": "float32",
         "index_effort": {},
         "index_curve": [],
         "index_bytes_per_item": 0.0,

@@ -14,6 +14,7 @@ from recsys.errors import BundleError
 from serving import answer_check
 from serving.every_signature import Inputs
 from serving.recommender import Recommender
+from serving.scann_library import as_without_this_module
 
 _ROUNDING = 1e-4
 
@@ -43,10 +44,11 @@ def check(written: list[tuple[Recommender, Path]], requests: dict[str, Inputs]) 
         with subprocess.Popen(
             command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         ) as process:
-            in_memory = [
-                answer_check.answers({name: getattr(recommender, name) for name in requests}, flat)
-                for recommender, _ in written
-            ]
+            with as_without_this_module():
+                in_memory = [
+                    answer_check.answers({name: getattr(recommender, name) for name in requests}, flat)
+                    for recommender, _ in written
+                ]
             _, stderr = process.communicate()
         if process.returncode:
             last_words = [f"exit code {process.returncode}", *stderr.strip().splitlines()][-1]

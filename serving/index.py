@@ -3,7 +3,6 @@
 Both are `tf.Module`s that work in a `tf.function` and in a SavedModel, and keep one contract, `Index`.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -11,19 +10,21 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from recsys.config import IndexConfig
 from serving.chunks import in_chunks
+from serving.leaf_order import in_leaf_order
 from serving.scann_library import ReorderType, scann_ops
 
-# Two dimensions per code and this threshold are what ScaNN's own documentation recommends for dot products.
-_DIMENSIONS_PER_BLOCK = 2
+# ScaNN's documentation recommends 2; with 1, so few need reordering that a search is a fifth faster (decision 12).
+_DIMENSIONS_PER_BLOCK = 1
+# As its documentation recommends for dot products.
 _ANISOTROPIC_THRESHOLD = 0.2
 # Of fewer, many partitions of a large catalogue miss the clusters that there are.
 _SAMPLE_PER_LEAF = 256
 # Smaller batches lose more by being divided among the processors than they gain.
 _DIVIDE_FROM = 32
 
-ReorderDtype = Literal["float32", "int8"]
+ReorderDtype = Literal["float32", "bfloat16", "int8"]
+_BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,14 @@ class Effort:
 
     Attributes:
       leaves: partitions searched.
-      reorder_factor: candidates scored exactly, as a multiple of `k`.
+      reorder_factor: candidates scored exactly, as a multiple of `k`, 1 or more.
+      least_k: the multiple is of this number where it is larger than `k`: what is enough for a hundred candidates may
+        miss one of the ten best.
     """
 
     leaves: int
-    reorder_factor: int
+    reorder_factor: float
+    least_k: int = 1
 
 
 class Index(Protocol):
@@ -45,7 +49,7 @@ class Index(Protocol):
     num_candidates: int
 
     def search(
-        self, queries: tf.Tensor, k: tf.Tensor, leaves: tf.Tensor = 0, reorder_factor: tf.Tensor = 0
+        self, queries: tf.Tensor, k: tf.Tensor, leaves: tf.Tensor = 0, reorder_factor: tf.Tensor = 0.0
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Searches.
 
@@ -54,11 +58,12 @@ class Index(Protocol):
           k: scalar int32, 1 … `num_candidates`.
           leaves: scalar int32, of the `Effort` of this search; 0 as the index is tuned. An exact index always looks at
             everything.
-          reorder_factor: likewise.
+          reorder_factor: scalar float32, likewise; a multiple of `k` alone.
 
         Returns:
-          Rows [batch, k] int32 and dot products [batch, k] float32, best first, ties by row. Where an approximate
-          search finds fewer than k, row -1 and the smallest float32 fill up.
+          Rows [batch, k] int32 and dot products [batch, k] float32, best first, ties by row. An approximate search
+          takes any of those that are tied for the last place. Where it finds fewer than k, row -1 and the smallest
+          float32 fill up.
         """
 
 
@@ -76,7 +81,7 @@ class ExactIndex(tf.Module):
         queries: tf.Tensor,
         k: tf.Tensor,
         leaves: tf.Tensor = 0,
-        reorder_factor: tf.Tensor = 0,
+        reorder_factor: tf.Tensor = 0.0,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """See `Index.search`."""
 
@@ -97,27 +102,29 @@ class ScannIndex(tf.Module):
     Source: Guo et al., "Accelerating large-scale inference with anisotropic vector quantization", ICML 2020.
 
     Attributes:
-      is_brute_force: whether a small catalogue is searched without partitions and hashing.
-      num_leaves: partitions; 1 where a small catalogue is searched by brute force.
+      is_brute_force: whether it searches without partitions and hashing.
+      num_leaves: partitions; 1 for brute force.
+      reorder_dtype: the numbers that the best candidates of partitions are compared by.
       effort: of a search that names none; exhaustive until it is tuned (`serving.autotune`).
     """
 
-    def __init__(self, exact: ExactIndex, config: IndexConfig, reorder_dtype: ReorderDtype = "float32") -> None:
+    def __init__(
+        self, exact: ExactIndex, num_leaves: int | None = None, reorder_dtype: ReorderDtype = "float32"
+    ) -> None:
         """Builds the index of the candidates of `exact`.
 
         Args:
           exact: shared, not copied: it scores what the index finds by smaller numbers.
-          config: the index's shape.
-          reorder_dtype: the numbers that the best candidates of partitions are compared by; brute force, which is
-            for small catalogues, takes float32.
+          num_leaves: partitions, 1 … `num_candidates`, of at least 16 candidates; brute force, by float32 numbers, when
+            None.
+          reorder_dtype: see the class.
         """
         super().__init__()
         self.num_candidates, self._exact = exact.num_candidates, exact
-        self.is_brute_force = self.num_candidates < config.brute_force_below
-        leaves = max(1, round(config.leaves_per_sqrt_item * math.sqrt(self.num_candidates)))
-        self.num_leaves = 1 if self.is_brute_force else leaves
+        self.is_brute_force = num_leaves is None
+        self.num_leaves = 1 if num_leaves is None else num_leaves
+        self.reorder_dtype: ReorderDtype = "float32" if self.is_brute_force else reorder_dtype
         self.effort = Effort(self.num_leaves, self.num_candidates)
-        self._has_exact_scores = self.is_brute_force or reorder_dtype == "float32"
         builder = scann_ops.builder(exact.candidates.numpy(), min(100, self.num_candidates), "dot_product")
         if self.is_brute_force:
             builder.score_brute_force()
@@ -126,42 +133,77 @@ class ScannIndex(tf.Module):
             builder.score_ah(_DIMENSIONS_PER_BLOCK, anisotropic_quantization_threshold=_ANISOTROPIC_THRESHOLD)
             builder.reorder(self.num_candidates, ReorderType[reorder_dtype.upper()])
         self.state = builder.build().serialize_to_module()
+        self._order: tf.Variable | None = None
+        if self.reorder_dtype == "bfloat16":
+            self.state.dataset = exact.candidates  # ScaNN does not save these numbers, but makes them when it loads
+        elif not self.is_brute_force:
+            self.state, order = in_leaf_order(self.state)
+            self._order = tf.Variable(order, trainable=False)
 
     @property
     def bytes_per_item(self) -> float:
-        """What the index holds in memory, beside the candidates themselves, per candidate."""
-        held = (np.asarray(variable.numpy()) for variable in self.state.variables)
-        total = sum(sum(map(len, value.flat)) if value.dtype == object else value.nbytes for value in held)
-        return total / self.num_candidates
+        """What the index holds in memory, beside the candidates themselves, per candidate.
+
+        Its variables, and what ScaNN makes of them when it loads: the numbers to reorder by, a byte for each
+        dimension's code and, of partitions, half of one more, packed for the processor.
+        """
+        held = (np.asarray(variable.numpy()) for variable in self.variables if variable is not self._exact.candidates)
+        saved = sum(sum(map(len, value.flat)) if value.dtype == object else value.nbytes for value in held)
+        codes = 0 if self.is_brute_force else 1.5
+        loaded = self._exact.candidates.shape[1] * (_BYTES[self.reorder_dtype] + codes)
+        return saved / self.num_candidates + loaded
 
     def search(
-        self, queries: tf.Tensor, k: tf.Tensor, leaves: tf.Tensor = 0, reorder_factor: tf.Tensor = 0
+        self, queries: tf.Tensor, k: tf.Tensor, leaves: tf.Tensor = 0, reorder_factor: tf.Tensor = 0.0
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """See `Index.search`."""
+        if self.is_brute_force:
+            return self._search(queries, k, self.num_leaves, self.num_candidates)
+        num_reordered = self._num_reordered(k, tf.convert_to_tensor(reorder_factor, tf.float32))
+        known = tf.get_static_value(leaves)
         leaves = tf.where(tf.greater(leaves, 0), tf.minimum(leaves, self.num_leaves), self.effort.leaves)
-        reorder_factor = tf.where(tf.greater(reorder_factor, 0), reorder_factor, self.effort.reorder_factor)
-        rows, scores = self._find(queries, k, leaves, reorder_factor)
+        if known is not None and (known if known > 0 else self.effort.leaves) < self.num_leaves:
+            return self._search(queries, k, leaves, num_reordered)
+        return tf.cond(
+            (leaves < self.num_leaves) | (num_reordered < self.num_candidates),
+            lambda: self._search(queries, k, leaves, num_reordered),
+            lambda: self._exact.search(queries, k),  # which is just that, with less work
+        )
+
+    def _num_reordered(self, k: tf.Tensor, reorder_factor: tf.Tensor) -> tf.Tensor:
+        """How many candidates are scored exactly, scalar int32."""
+        tuned = tf.maximum(tf.cast(k, tf.float64), self.effort.least_k) * self.effort.reorder_factor
+        asked = tf.cast(k, tf.float64) * tf.cast(reorder_factor, tf.float64)
+        number = tf.math.ceil(tf.where(tf.greater(reorder_factor, 0), asked, tuned))
+        return tf.cast(tf.minimum(number, self.num_candidates), tf.int32)
+
+    def _search(
+        self, queries: tf.Tensor, k: tf.Tensor, leaves: tf.Tensor, num_reordered: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        rows, scores = self._find(queries, k, leaves, num_reordered)
         # ScaNN answers with fewer columns, and with row 0 and NaN, where it found fewer than k.
         missing = tf.math.is_nan(scores)
-        if not self._has_exact_scores:
-            scores = tf.einsum("qd,qkd->qk", queries, tf.gather(self._exact.candidates, rows))
+        if self._order is not None:
+            rows = tf.gather(self._order, rows)
+        if self.reorder_dtype != "float32":
+            scores = self._scores_of(queries, rows)
         fill = [[0, 0], [0, tf.maximum(k - tf.shape(rows)[1], 0)]]
         rows = tf.pad(tf.where(missing, -1, rows), fill, constant_values=-1)
         scores = tf.pad(tf.where(missing, tf.float32.min, scores), fill, constant_values=tf.float32.min)
-        return _best(rows, scores, k)
+        if self.reorder_dtype != "float32":
+            return _best(rows, scores, k)
+        return _ties_by_row(rows, scores)[:, :k], scores[:, :k]
 
     def _find(
-        self, queries: tf.Tensor, k: tf.Tensor, leaves: tf.Tensor, reorder_factor: tf.Tensor
+        self, queries: tf.Tensor, k: tf.Tensor, leaves: tf.Tensor, num_reordered: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Rows and scores in the order of scores; of equal ones, in any."""
+        """ScaNN's rows and scores in the order of scores; of equal ones, in any."""
         searcher = scann_ops.searcher_from_module(self.state)
+        # Of one neighbour it would not say which of equal ones.
+        found = tf.clip_by_value(k, 2, self.num_candidates)
         how = {
-            # Of one neighbour it would not say which of equal ones.
-            "final_num_neighbors": tf.clip_by_value(k, 2, self.num_candidates),
-            # Divided first: the product may be beyond int32.
-            "pre_reorder_num_neighbors": tf.where(
-                reorder_factor > self.num_candidates // k, self.num_candidates, k * reorder_factor
-            ),
+            "final_num_neighbors": found,
+            "pre_reorder_num_neighbors": tf.maximum(num_reordered, found),
             "leaves_to_search": leaves,
         }
         return tf.cond(
@@ -169,6 +211,23 @@ class ScannIndex(tf.Module):
             lambda: searcher.search_batched_parallel(queries, **how),
             lambda: searcher.search_batched(queries, **how),
         )
+
+    def _scores_of(self, queries: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+        """Dot products with [batch, found] rows, [batch, found] float32."""
+
+        def of(start: tf.Tensor, stop: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            candidates = tf.gather(self._exact.candidates, rows[start:stop])
+            return rows[start:stop], tf.einsum("qd,qkd->qk", queries[start:stop], candidates)
+
+        return in_chunks(of, tf.shape(queries)[0], tf.size(rows[:1]) * queries.shape[1])[1]
+
+
+def _ties_by_row(rows: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
+    """Returns the rows of descending scores with those of equal ones ascending; few queries have such to sort."""
+    is_wrong = tf.equal(scores[:, 1:], scores[:, :-1]) & (rows[:, 1:] < rows[:, :-1])
+    queries = tf.where(tf.reduce_any(is_wrong, axis=1))
+    in_order, _ = _best(tf.gather_nd(rows, queries), tf.gather_nd(scores, queries), tf.shape(rows)[1])
+    return tf.tensor_scatter_nd_update(rows, queries, in_order)
 
 
 def _best(rows: tf.Tensor, scores: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

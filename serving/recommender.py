@@ -24,6 +24,7 @@ _EXPLAINING = 100
 _STRINGS = tf.TensorSpec([None], tf.string)
 _STRING_LISTS = tf.TensorSpec([None, None], tf.string)
 _INT = tf.TensorSpec([], tf.int32)
+_FLOAT = tf.TensorSpec([], tf.float32)
 
 SIGNATURES = (
     *("serving_default", "recommend", "recommend_with_options", "recommend_exactly"),
@@ -127,7 +128,7 @@ class Recommender(tf.Module):
         """
         return self._recommend(self._index.search, user_id, history, exclude, k)
 
-    @tf.function(input_signature=[_STRINGS, *[_STRING_LISTS] * 3, *[_INT] * 3])
+    @tf.function(input_signature=[_STRINGS, *[_STRING_LISTS] * 3, _INT, _INT, _FLOAT])
     def recommend_with_options(
         self,
         user_id: tf.Tensor,
@@ -147,8 +148,9 @@ class Recommender(tf.Module):
           categories: [batch, any] string, `feature=value` of categorical item features: only items of any of them are
             recommended. A row without any means all items.
           k: as for `recommend`.
-          leaves: scalar int32, of a `serving.index.Effort`; 0 as the index is tuned.
-          reorder_factor: likewise.
+          leaves: scalar int32, partitions to search; 0 as the index is tuned.
+          reorder_factor: scalar float32, candidates to score exactly as a multiple of `k`, or of what is left out and
+            `k` together; 0 as the index is tuned.
         """
 
         def search(queries: tf.Tensor, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -6,12 +6,14 @@ instead, and the library's switch set. Answers are the same but for the rounding
 """
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from scann.scann_ops.py import scann_ops
 from scann.scann_ops.py.scann_builder import ReorderType
 
-__all__ = ["ReorderType", "scann_ops"]
+__all__ = ["ReorderType", "as_without_this_module", "scann_ops"]
 
 _CPU_INFO = Path("/proc/cpuinfo")
 _LIBRARY = Path(scann_ops.__file__).parents[1] / "cc" / "_scann_ops.so"
@@ -28,13 +30,23 @@ def _has_avx2() -> bool:
     return {"avx2", "fma"} <= set(flags)
 
 
-def _use_avx2() -> None:
+def _find_switch() -> ctypes.c_bool:
     try:
-        switch = ctypes.c_bool.in_dll(ctypes.CDLL(str(_LIBRARY)), _SWITCH)
+        return ctypes.c_bool.in_dll(ctypes.CDLL(str(_LIBRARY)), _SWITCH)
     except (OSError, ValueError):  # another build, which has to know by itself
-        return
-    switch.value = True
+        return ctypes.c_bool()
 
 
-if _has_avx2():
-    _use_avx2()
+@contextmanager
+def as_without_this_module() -> Iterator[None]:
+    """Searches of this process are for a while those of one that has not imported this module."""
+    used = _switch.value
+    _switch.value = False
+    try:
+        yield
+    finally:
+        _switch.value = used
+
+
+_switch = _find_switch()
+_switch.value = _switch.value or _has_avx2()

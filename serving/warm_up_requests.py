@@ -40,5 +40,5 @@ def _log(signature: str, inputs: Inputs) -> PredictionLog:
     request.model_spec.signature_name = signature
     for name, value in inputs.items():
         is_text = value.dtype.kind == "U"
-        request.inputs[name].CopyFrom(tf.make_tensor_proto(value, tf.string if is_text else tf.int32))
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(value, tf.string if is_text else value.dtype))
     return PredictionLog(predict_log=PredictLog(request=request))

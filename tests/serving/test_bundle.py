@@ -23,7 +23,7 @@ FILES = [
     "assets/items.txt",
     "assets/users.txt",
     "assets.extra/candidates.parquet",
-    "assets.extra/index_curve.svg",
+    "assets.extra/index_report.html",
     "assets.extra/items.parquet",
     "assets.extra/tf_serving_warmup_requests",
     "fingerprint.pb",
@@ -98,6 +98,20 @@ def test_another_model_s_index_is_noticed(models: Path) -> None:
     assert refusal(models) == f"{models / '1'} is damaged: {expected}"
 
 
+def test_a_twin_of_other_towers_is_noticed_and_a_damaged_or_missing_one_is_its_own_matter(models: Path) -> None:
+    file = models / "exact" / "1" / "assets.extra" / "bundle.json"
+    record = json.loads(file.read_text(encoding="utf-8"))
+    assert record["towers_sha256"] == open_bundle(models).record.towers_sha256
+    file.write_text(json.dumps(record | {"towers_sha256": 64 * "0"}), encoding="utf-8")
+    pair = f"{models / '1'} and {models / 'exact' / '1'}"
+    assert refusal(models) == f"{pair} are of different towers: one is of another export; export it again"
+    for content in ("no JSON", "[]", "{}"):
+        file.write_text(content, encoding="utf-8")
+        assert open_bundle(models).version == 1
+    shutil.rmtree(models / "exact")
+    assert open_bundle(models).version == 1
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_a_missing_file_is_noticed(models: Path, name: str) -> None:
     (models / "1" / name).unlink()
@@ -130,7 +144,7 @@ def test_a_record_with_an_unknown_key_is_noticed(models: Path) -> None:
 
 def test_another_format_version_is_refused(models: Path) -> None:
     change_record(models, lambda record: record.update(format_version=1))
-    assert refusal(models) == f"{models / '1'} has bundle format 1: expected 4; export it again"
+    assert refusal(models) == f"{models / '1'} has bundle format 1: expected 5; export it again"
 
 
 @pytest.mark.parametrize(

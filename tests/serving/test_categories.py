@@ -43,7 +43,7 @@ def oracle(tiny_run: Run) -> Oracle:
     return Oracle(tiny_run)
 
 
-def ask(model: Any, users: list[str], categories: list[list[str]], k: int, leaves: int = 0, factor: int = 0) -> Any:
+def ask(model: Any, users: list[str], categories: list[list[str]], k: int, leaves: int = 0, factor: float = 0) -> Any:
     nothing = tf.fill([len(users), 0], "")
     answer = model.signatures["recommend_with_options"](
         user_id=tf.constant(users),
@@ -52,7 +52,7 @@ def ask(model: Any, users: list[str], categories: list[list[str]], k: int, leave
         categories=tf.ragged.constant(categories, dtype=tf.string, ragged_rank=1).to_tensor(""),
         k=tf.constant(k),
         leaves=tf.constant(leaves),
-        reorder_factor=tf.constant(factor),
+        reorder_factor=tf.constant(factor, tf.float32),
     )
     return {name: value.numpy() for name, value in answer.items()}
 
@@ -112,7 +112,7 @@ def test_without_options_it_is_recommend(model: Any, oracle: Oracle) -> None:
     plain = model.signatures["recommend"](
         user_id=tf.constant(users), history=nothing, exclude=nothing, k=tf.constant(20)
     )
-    for leaves, factor in [(0, 0), (1, 1), (2**31 - 1, 2**31 - 1)]:  # a catalogue this small is searched as a whole
+    for leaves, factor in [(0, 0), (1, 1), (2**31 - 1, 1e30)]:  # a catalogue this small is searched as a whole
         answer = ask(model, users, [[] for _ in users], 20, leaves, factor)
         assert answer.keys() == plain.keys()
         for name in answer:

@@ -132,7 +132,7 @@ def test_categories_are_marked_for_a_chunk_at_a_time(
         "categories": tf.constant([*genres, "", genres[0], "genres=nothing known"])[:, tf.newaxis],
         "k": tf.constant(K),
         "leaves": tf.constant(0),
-        "reorder_factor": tf.constant(0),
+        "reorder_factor": tf.constant(0.0),
     }
     # Its functions hold it weakly.
     recommender = Recommender(parts, exact, tmp_path)

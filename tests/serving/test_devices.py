@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from recsys.errors import BundleError
+from recsys.interactions import load_interactions
 from recsys.run import Run
 from serving.bundle import open_bundle
 from serving.export import Published, export
@@ -41,8 +42,9 @@ def test_a_client_is_told_what_to_ask_and_how_well_it_is_answered(published: Pub
     agreement = told["agreement"]
     assert 0.999 <= agreement["query_tower.tflite"]["smallest_cosine"] < 1
     assert 0 <= agreement["query_tower.onnx"]["largest_difference"] <= 1e-5
-    held_out = tiny_run.dataset.manifest.num_rows("validation")
-    assert agreement["query_tower.tflite"]["queries"] == agreement["query_tower.onnx"]["queries"] == held_out
+    interactions = load_interactions(tiny_run.dataset)
+    users = set(interactions.user_row[interactions.split == 1].tolist())
+    assert agreement["query_tower.tflite"]["queries"] == agreement["query_tower.onnx"]["queries"] == len(users)
 
 
 def test_users_are_the_inputs_of_the_known_ones(published: Published, tiny_run: Run) -> None:
@@ -62,7 +64,7 @@ def test_the_guide_s_program_gives_what_the_bundle_answers(published: Published)
 
 def test_the_guide_names_every_file_and_no_other(published: Published) -> None:
     named = re.findall(r"^\| `([\w.]+)` \|", GUIDE.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    others = {"bundle.json", "index_curve.svg", "items.parquet", "tf_serving_warmup_requests"}
+    others = {"bundle.json", "index_report.html", "items.parquet", "tf_serving_warmup_requests"}
     assert sorted(named) == sorted({file.name for file in (published.path / "assets.extra").iterdir()} - others)
 
 

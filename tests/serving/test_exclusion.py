@@ -185,3 +185,32 @@ def test_only_what_is_asked_for_is_found_and_all_of_it(
     for got, barred, expected in zip(found.numpy(), outside, rows, strict=True):
         assert not set(got) & set(barred) - {-1}
         assert (got >= 0).sum() == (expected >= 0).sum()
+
+
+def test_one_row_that_asks_for_too_much_leaves_the_others_to_the_index() -> None:
+    """Of 6,000 candidates, one row excludes 5,000, and another asks for what does not exist."""
+    candidates, queries = integer_vectors(6000, seed=1), integer_vectors(3, seed=2)
+    exact, asked_for = ExactIndex(candidates), []
+    excluded = [[7, 8, 9], list(range(5000)), []]
+    within = np.ones((3, 6000), bool)
+    within[2] = False
+
+    def search(asked: tf.Tensor, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        asked_for.append((asked.shape[0], int(number)))
+        return exact.search(asked, number)
+
+    found, scores = search_allowed(
+        search,
+        exact,
+        tf.constant(queries),
+        tf.ragged.constant(excluded, tf.int32),
+        tf.constant(20),
+        tf.constant(within),
+    )
+    assert asked_for == [(3, 23)]
+    products = queries.astype(np.int64) @ candidates.astype(np.int64).T
+    for row, barred in enumerate(excluded[:2]):
+        expected = [one for one in np.argsort(-products[row], kind="stable") if one not in set(barred)][:20]
+        assert found[row].numpy().tolist() == expected
+        np.testing.assert_array_equal(scores[row], products[row, expected])
+    assert (found[2].numpy() == -1).all()

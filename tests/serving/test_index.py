@@ -11,8 +11,8 @@ import pytest
 import tensorflow as tf
 from partitioned import partitioned
 
-from recsys.config import IndexConfig
-from serving.index import ExactIndex, Index, ScannIndex
+from serving import chunks
+from serving.index import Effort, ExactIndex, Index, ReorderDtype, ScannIndex
 
 DIM = 16
 FLOAT32_MIN = -3.4028234663852886e38
@@ -29,7 +29,7 @@ def build(kind: str, candidates: Vectors) -> Index:
     if kind == "exact":
         return ExactIndex(candidates)
     if kind == "scann brute force":
-        return ScannIndex(ExactIndex(candidates), IndexConfig(brute_force_below=len(candidates) + 16))
+        return ScannIndex(ExactIndex(candidates))
     return partitioned(candidates, 1.0, len(candidates))
 
 
@@ -39,8 +39,13 @@ def numpy_search(candidates: Vectors, queries: Vectors, k: int) -> tuple[npt.NDA
     return rows, np.take_along_axis(products, rows, axis=1)
 
 
-def assert_finds(index: Index, candidates: Vectors, queries: Vectors, k: int) -> None:
-    rows, scores = index.search(tf.constant(queries), tf.constant(k))
+def all_but_one(candidates: Vectors, k: int) -> float:
+    """The `reorder_factor` of a search that is nearly exhaustive, and so by partitions and codes all the same."""
+    return (len(candidates) - 1.5) / k
+
+
+def assert_finds(index: Index, candidates: Vectors, queries: Vectors, k: int, reorder_factor: float = 0) -> None:
+    rows, scores = index.search(tf.constant(queries), tf.constant(k), 0, reorder_factor)
     expected_rows, expected_scores = numpy_search(candidates, queries, k)
     assert (rows.dtype, scores.dtype) == (tf.int32, tf.float32)
     np.testing.assert_array_equal(rows, expected_rows)
@@ -66,13 +71,32 @@ def test_search_equals_a_numpy_sort(kind: str, num_candidates: int) -> None:
     for k in sorted({1, min(7, num_candidates), min(100, num_candidates), num_candidates}):
         for batch in (1, 64):
             assert_finds(index, candidates, integer_vectors(batch, seed=k), k)
+            if 3 * k <= num_candidates:
+                assert_finds(index, candidates, integer_vectors(batch, seed=k), k, all_but_one(candidates, k))
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_exhaustive_scann_equals_a_numpy_sort_on_random_catalogues(seed: int) -> None:
+def test_scann_of_all_leaves_equals_a_numpy_sort_on_random_catalogues(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    candidates = integer_vectors(int(rng.integers(16, 2000)), seed)
-    assert_finds(build("scann", candidates), candidates, integer_vectors(16, seed + 99), int(rng.integers(2, 17)))
+    candidates, k = integer_vectors(int(rng.integers(60, 2000)), seed), int(rng.integers(2, 17))
+    index, queries = build("scann", candidates), integer_vectors(16, seed + 99)
+    for reorder_factor in (0, all_but_one(candidates, k)):
+        assert_finds(index, candidates, queries, k, reorder_factor)
+
+
+@pytest.mark.parametrize("k", [1, 2, 7, 30])
+def test_equal_scores_that_partitions_find_are_ordered_by_row(k: int) -> None:
+    """Of those that are tied for the last place, any may be found."""
+    candidates, queries = integer_vectors(60, seed=1, largest=1), integer_vectors(64, seed=2, largest=1)
+    index = build("scann", candidates)
+    expected_rows, expected_scores = numpy_search(candidates, queries, k)
+    found = index.search(tf.constant(queries), tf.constant(k), 0, all_but_one(candidates, k))
+    rows, scores = (answer.numpy() for answer in found)
+    np.testing.assert_array_equal(scores, expected_scores)
+    np.testing.assert_array_equal(np.take_along_axis(queries @ candidates.T, rows, axis=1), scores)
+    is_surely_found = expected_scores > expected_scores[:, -1:]
+    np.testing.assert_array_equal(rows[is_surely_found], expected_rows[is_surely_found])
+    assert (np.diff(rows, axis=1)[np.diff(scores, axis=1) == 0] > 0).all()
 
 
 @pytest.mark.parametrize("k", [1, 2, 7, 60])
@@ -170,12 +194,19 @@ def test_an_effort_of_a_search_replaces_that_of_the_index() -> None:
     np.testing.assert_array_equal(little.search(asked, k, 0, 0)[0], little.search(asked, k)[0])
 
 
-def test_an_int8_index_is_smaller_and_its_scores_are_exact(tmp_path: Path) -> None:
+# Per candidate: what is saved and what ScaNN makes of it, each with numbers of 4 or 1 bytes for 16 dimensions. Those of
+# 2 bytes are not saved, and neither is an order of the candidates.
+@pytest.mark.parametrize(
+    ("reorder_dtype", "saved_bytes"), [("bfloat16", 2 * 4 * DIM - 2 * DIM + 4), ("int8", 2 * 3 * DIM)]
+)
+def test_an_index_of_narrow_numbers_is_smaller_and_its_scores_are_exact(
+    reorder_dtype: ReorderDtype, saved_bytes: int, tmp_path: Path
+) -> None:
     candidates, queries = clustered(3000, DIM, seed=0), clustered(30, DIM, seed=1)
-    exact, config = ExactIndex(candidates), IndexConfig(brute_force_below=16)
-    wide, narrow = ScannIndex(exact, config), ScannIndex(exact, config, "int8")
-    # Per candidate, 4 or 1 bytes for each of 16 dimensions; codes, and a constant part, are the same.
-    assert wide.bytes_per_item - narrow.bytes_per_item == pytest.approx(3 * DIM, abs=0.1)
+    exact = ExactIndex(candidates)
+    wide, narrow = ScannIndex(exact, 50), ScannIndex(exact, 50, reorder_dtype)
+    assert wide.bytes_per_item - narrow.bytes_per_item == pytest.approx(saved_bytes, abs=0.1)
+    narrow.effort = Effort(40, 2, 100)
     module = Searcher(narrow)
     tf.saved_model.save(module, str(tmp_path), options=tf.saved_model.SaveOptions(namespace_whitelist=["Scann"]))
     for answers in (module, tf.saved_model.load(str(tmp_path))):
@@ -184,3 +215,13 @@ def test_an_int8_index_is_smaller_and_its_scores_are_exact(tmp_path: Path) -> No
         np.testing.assert_allclose(scores, products, atol=1e-6)
         assert (np.diff(scores) <= 0).all()
         assert numpy_recall(candidates, queries, rows) > 0.95
+
+
+def test_scores_of_narrow_numbers_are_made_exact_a_few_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    candidates, queries = clustered(3000, DIM, seed=0), clustered(30, DIM, seed=1)
+    index = ScannIndex(ExactIndex(candidates), 50, "int8")
+    index.effort = Effort(40, 2, 100)
+    at_once = [answer.numpy() for answer in index.search(tf.constant(queries), tf.constant(20))]
+    monkeypatch.setattr(chunks, "_SCORES_AT_ONCE", 7 * 20 * DIM)  # of seven queries
+    for whole, in_parts in zip(at_once, index.search(tf.constant(queries), tf.constant(20)), strict=True):
+        np.testing.assert_array_equal(in_parts, whole)

@@ -50,7 +50,7 @@ def test_signatures_have_the_documented_inputs_and_outputs(model: Any) -> None:
     k = {"k": ([], tf.int32)}
     found = {"item_ids": tf.string, "scores": tf.float32}
     recommended = found | {"known": tf.bool, "source": tf.string, "num_items": tf.int32}
-    options = {"categories": lists["history"], "leaves": k["k"], "reorder_factor": k["k"]}
+    options = {"categories": lists["history"], "leaves": k["k"], "reorder_factor": ([], tf.float32)}
     expected = {
         "serving_default": (users, found),
         "recommend": (users | lists | k, recommended),

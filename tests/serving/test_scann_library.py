@@ -8,7 +8,6 @@ import pytest
 import scann
 import tensorflow as tf
 
-from recsys.config import IndexConfig
 from serving import scann_library
 from serving.index import ExactIndex, ScannIndex
 
@@ -44,7 +43,7 @@ def test_answers_are_the_same_with_and_without_avx2(monkeypatch: pytest.MonkeyPa
     rng = np.random.default_rng(0)
     candidates = rng.integers(-30, 31, (3000, 32)).astype(np.float32)
     queries = tf.constant(rng.integers(-30, 31, (64, 32)), tf.float32)
-    index = ScannIndex(ExactIndex(candidates), IndexConfig(brute_force_below=16))
+    index = ScannIndex(ExactIndex(candidates), 55)
     used = switch()
     with_it, before = [answer.numpy() for answer in index.search(queries, 20, 55, 3)], used.value
     try:
@@ -54,3 +53,10 @@ def test_answers_are_the_same_with_and_without_avx2(monkeypatch: pytest.MonkeyPa
         used.value = before
     for one, other in zip(with_it, without, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_for_a_while_it_searches_as_where_this_module_is_not_imported() -> None:
+    used = switch().value
+    with scann_library.as_without_this_module():
+        assert switch().value is False
+    assert switch().value is used

@@ -5,18 +5,18 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from recsys.config import IndexConfig
 from serving.index import Effort, ExactIndex, ReorderDtype, ScannIndex
 
 
 def partitioned(
     candidates: npt.NDArray[np.float32],
     fraction_of_leaves: float,
-    reorder_factor: int,
+    reorder_factor: float,
     leaves_per_sqrt_item: float = 1.0,
     reorder_dtype: ReorderDtype = "float32",
 ) -> ScannIndex:
-    config = IndexConfig(brute_force_below=16, leaves_per_sqrt_item=leaves_per_sqrt_item)
-    index = ScannIndex(ExactIndex(candidates), config, reorder_dtype)
-    index.effort = Effort(max(1, math.ceil(fraction_of_leaves * index.num_leaves)), reorder_factor)
+    num_leaves = max(1, round(leaves_per_sqrt_item * math.sqrt(len(candidates))))
+    can_hash = len(candidates) >= 16  # as many codes there are of a dimension
+    index = ScannIndex(ExactIndex(candidates), num_leaves if can_hash else None, reorder_dtype)
+    index.effort = Effort(max(1, math.ceil(fraction_of_leaves * num_leaves)), reorder_factor)
     return index

@@ -55,7 +55,7 @@ class RecommendRequest(_Asked):
     exclude: list[str] = []
     categories: list[str] = []
     leaves: Annotated[int, Field(ge=0, le=MAX_INT32)] = 0
-    reorder_factor: Annotated[int, Field(ge=0, le=MAX_INT32)] = 0
+    reorder_factor: Annotated[float, Field(ge=0, le=MAX_INT32)] = 0
 
     @property
     def has_options(self) -> bool:
@@ -235,7 +235,7 @@ def operations(service: Service) -> list[Operation]:
     ]
 
 
-def _scalars(signature: Signature, **values: int) -> Tensors:
+def _scalars(signature: Signature, **values: float) -> Tensors:
     return {name: np.asarray(value, signature.inputs[name].dtype) for name, value in values.items()}
 
 

@@ -74,7 +74,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
         f"is the bundle tiny/1: expected tiny/{{version}}; {THERE}",
     ),
     "the twin": (be_the_twin, f"is the bundle tiny/exact/1: expected models/tiny/{{version}}; {THERE}"),
-    "another format": (say(format_version=2), "has bundle format 2: expected 4; export it again"),
+    "another format": (say(format_version=2), "has bundle format 2: expected 5; export it again"),
     "another TensorFlow": (
         say(versions={"scann": "1.4.2", "tensorflow": "2.19.0"}),
         f"was made by scann 1.4.2, tensorflow 2.19.0: {INSTALLED}",

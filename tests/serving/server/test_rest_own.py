@@ -47,7 +47,7 @@ def test_recommendations_are_the_bundles_and_say_what_they_rest_on(
 def test_it_chooses_within_categories_and_says_when_no_more_are_left(server: Server, tiny_dataset: Dataset) -> None:
     of_dataset = tiny_dataset.vocabulary("category")[0]
     everything = server.http.post("/recommend", json={"k": 293}).json()
-    body = {"k": 293, "categories": [f"category={of_dataset}"], "leaves": 1, "reorder_factor": 2}
+    body = {"k": 293, "categories": [f"category={of_dataset}"], "leaves": 1, "reorder_factor": 1.5}
     content = server.http.post("/recommend", json=body).json()
     ids = tiny_dataset.item_features["category"]
     of_category = {

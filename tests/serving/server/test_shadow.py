@@ -78,7 +78,7 @@ def mean_recall(server: Server, ask: Callable[[], object]) -> float:
 def test_live_recall_is_that_of_the_index_and_of_nothing_else(starved: Path, tiny_run: Run, tmp_path: Path) -> None:
     server, oracle = Server(starved, tmp_path / "log", "monitoring.shadow_fraction=1"), Oracle(tiny_run)
 
-    def recommended(user: str, **options: int) -> list[str]:
+    def recommended(user: str, **options: float) -> list[str]:
         answer = server.http.post("/recommend", json={"user_id": user, "k": 100} | options)
         return [item["item_id"] for item in answer.json()["items"]]
 
@@ -100,6 +100,7 @@ def test_live_recall_is_that_of_the_index_and_of_nothing_else(starved: Path, tin
     user = next(user for user in oracle.users if share_found(oracle, user, recommended(user)) < 0.95)
     share = share_found(oracle, user, recommended(user))
     assert share_found(oracle, user, predicted(user)) == share
+    assert share_found(oracle, user, recommended(user, leaves=1000, reorder_factor=1000.5)) == 1
     for ask in (recommended, predicted):
         assert mean_recall(server, lambda ask=ask: (others(), time.sleep(0.02), ask(user))) == pytest.approx(share)
     assert server.events("a request was not answered exactly") == []
