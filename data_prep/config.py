@@ -160,9 +160,11 @@ class SplitConfig(Frozen):
       validation_fraction, test_fraction: shares of all interactions; in a `given` split of the train table.
       validation_start, test_start: moments in place of the fractions of a temporal split.
       test: the table that tests.
+      validation: false lets what would validate train: for a last run, when all is chosen. Test stays as it is.
     """
 
     rule: Literal["temporal", "leave_one_out", "random", "given"] = "temporal"
+    validation: bool = True
     validation_fraction: float = Field(default=0.1, gt=0, lt=1)
     test_fraction: float = Field(default=0.1, gt=0, lt=1)
     validation_start: Moment | None = None
@@ -178,7 +180,7 @@ class SplitConfig(Frozen):
             "random": fractions,
             "given": {"validation_fraction", "test"},
         }
-        _refuse_foreign(self, own[self.rule] | {"rule"}, f'rule = "{self.rule}"')
+        _refuse_foreign(self, own[self.rule] | {"rule", "validation"}, f'rule = "{self.rule}"')
         if "test_fraction" in own[self.rule] and self.validation_fraction + self.test_fraction >= 1:
             raise ValueError("validation_fraction + test_fraction must be below 1")
         if (self.validation_start is None) != (self.test_start is None):
@@ -205,6 +207,10 @@ class DataConfig(Frozen):
     split: SplitConfig = SplitConfig()
     history_length: int = Field(default=50, ge=0)
     seed: int = 0
+
+    def without_validation(self) -> "DataConfig":
+        """The same, but that what would validate trains."""
+        return self.model_copy(update={"split": self.split.model_copy(update={"validation": False})})
 
     @property
     def beside(self) -> dict[str, EntityConfig]:

@@ -132,20 +132,24 @@ def _span(manifest: Manifest) -> tuple[str, str] | None:
 
 def rule_in_words(rule: SplitRule, unit: Unit | None) -> str:
     """Says how interactions were divided, and what "earlier" means."""
-    shares = f"{percent(rule.validation_fraction or 0)} of them validate and {percent(rule.test_fraction or 0)} test"
     if rule.rule == "temporal":
         start = {s: moment(at, unit) for s in ("validation", "test") if (at := getattr(rule, f"{s}_start")) is not None}
         cuts = [f"{split} begins at {at}" for split, at in start.items()]
         said = f"One cut in time for all users: {' and '.join(cuts)}; everything before is train."
     elif rule.rule == "leave_one_out":
-        said = "Of every user with three or more interactions the last one tests and the one before it validates."
+        before = " and the one before it validates" if rule.validation else ""
+        said = f"Of every user with three or more interactions the last one tests{before}."
     elif rule.rule == "random":
-        said = f"Interactions are divided by chance, whenever they happened: {shares}."
-    else:
+        validate = f"{percent(rule.validation_fraction or 0)} of them validate and " if rule.validation else ""
         said = (
-            "Train and test came as tables of their own; "
-            f"{percent(rule.validation_fraction or 0)} of the train table validates, drawn by chance."
+            f"Interactions are divided by chance, whenever they happened: {validate}"
+            f"{percent(rule.test_fraction or 0)}{'' if rule.validation else ' of them'} test."
         )
+    else:
+        validates = f"; {percent(rule.validation_fraction or 0)} of the train table validates, drawn by chance"
+        said = f"Train and test came as tables of their own{validates if rule.validation else ''}."
+    if not rule.validation:
+        said += " Nothing validates: the rows that would train."
     order = {
         "timestamp": "Earlier and later are by timestamp.",
         "row": "There are no times: rows are taken to stand in their order of time.",

@@ -31,8 +31,10 @@ def write_shards(folder: Path, split: str, sequences: Sequences, rows: Int64s) -
     """Writes the interactions at `rows` of `sequences` to `folder/interactions/<split>-SSSSS-of-NNNNN.tfrecord`.
 
     Returns:
-      The shards, named relative to `folder`. No shard is empty.
+      The shards, named relative to `folder`. No shard is empty; a split without rows has none.
     """
+    if not len(rows):
+        return ()
     (folder / "interactions").mkdir(exist_ok=True)
     layout = Layout.of(len(rows))
     user = sequences.user_row[rows]
@@ -87,7 +89,7 @@ class Layout:
     def of(cls, num_rows: int) -> "Layout":
         """The layout of a split: blocks of at most about `BLOCK_ROWS` rows."""
         num_blocks = math.ceil(num_rows / BLOCK_ROWS)
-        num_shards = min(num_blocks, max(_MIN_SHARDS, math.ceil(num_blocks / _MAX_SHARD_BLOCKS)))
+        num_shards = max(1, min(num_blocks, max(_MIN_SHARDS, math.ceil(num_blocks / _MAX_SHARD_BLOCKS))))
         return cls(num_rows, num_shards, math.ceil(num_blocks / num_shards) * num_shards)
 
     def blocks(self, first_rows: Int64s) -> Int64s:

@@ -45,7 +45,7 @@ def split_events(events: Events, config: SplitConfig, seed: int, by_position: bo
     """
     cuts = temporal_cuts(events.timestamp, config) if config.rule == "temporal" else None
     split = assigned(events, config, seed, by_position, cuts)
-    require_all_parts(np.bincount(split, minlength=len(SPLITS)), config.rule)
+    require_all_parts(np.bincount(split, minlength=len(SPLITS)), config)
     if events.weight is not None:
         require_train_weight(num_weighed(split, events.weight))
     return split, split_rule(config, seed, cuts, by_position)
@@ -61,6 +61,11 @@ def assigned(events: Events, config: SplitConfig, seed: int, by_position: bool, 
       by_position: whether the source has no time.
       cuts: where a temporal split is cut.
     """
+    split = _by_rule(events, config, seed, by_position, cuts)
+    return split if config.validation else np.where(split == VALIDATION, np.int8(TRAIN), split)
+
+
+def _by_rule(events: Events, config: SplitConfig, seed: int, by_position: bool, cuts: tuple[int, int] | None) -> Splits:
     if cuts is not None:
         return temporal_split(events.timestamp, *cuts)
     if config.rule == "leave_one_out":
@@ -73,23 +78,25 @@ def split_rule(config: SplitConfig, seed: int, cuts: tuple[int, int] | None, by_
     """The record of a split."""
     validation_start, test_start = (None, None) if cuts is None else cuts
     has_fractions = cuts is None or "test_start" not in config.model_fields_set
+    has_validation_fraction = config.validation and has_fractions and config.rule != "leave_one_out"
     return SplitRule(
         rule=config.rule,
+        validation=config.validation,
         seed=seed,
-        validation_fraction=config.validation_fraction if has_fractions and config.rule != "leave_one_out" else None,
+        validation_fraction=config.validation_fraction if has_validation_fraction else None,
         test_fraction=config.test_fraction if has_fractions and config.rule in ("temporal", "random") else None,
-        validation_start=validation_start,
+        validation_start=validation_start if config.validation else None,
         test_start=test_start,
         order="row" if by_position else "timestamp",
         ties=_TIES[config.rule],
     )
 
 
-def require_all_parts(sizes: npt.NDArray[np.int64], rule: str) -> None:
-    """Raises `SourceError` when one of the [3] sizes is 0."""
-    if (np.asarray(sizes) == 0).any():
+def require_all_parts(sizes: npt.NDArray[np.int64], config: SplitConfig) -> None:
+    """Raises `SourceError` when one of the [3] sizes is 0, that of validation only where the rule has one."""
+    if any(size == 0 for number, size in enumerate(sizes) if config.validation or number != VALIDATION):
         got = ", ".join(f"{name} {size}" for name, size in zip(SPLITS, sizes, strict=True))
-        named = rule.replace("_", "-")
+        named = config.rule.replace("_", "-")
         raise SourceError(f"the {named} split leaves a part empty ({got}): expected more rows or distinct timestamps")
 
 

@@ -37,8 +37,9 @@ def print_dataset(console: Console, manifest: Manifest) -> None:
     features = [f"{f.name} ({f.type}, {f.num_ids:,} ids)" for f in manifest.schema_.item_features]
     table.add_row("item features", ", ".join(features))
     rule = manifest.split_rule
-    cuts = "" if rule.test_start is None else f", validation from {rule.validation_start}, test from {rule.test_start}"
-    table.add_row("split", rule.rule.replace("_", "-") + cuts)
+    starts = {"validation": rule.validation_start, "test": rule.test_start}
+    cuts = "".join(f", {split} from {start}" for split, start in starts.items() if start is not None)
+    table.add_row("split", rule.rule.replace("_", "-") + cuts + ("" if rule.validation else ", no validation"))
     leaks = {name.replace("_", " "): count for name in _LEAKS if (count := s["audit"][name])}
     table.add_row("leak audit", _counted(leaks))
     table.add_row("filtered rows", _counted(manifest.filtered))

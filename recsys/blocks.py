@@ -23,7 +23,7 @@ _RUN = 10
 
 def read_blocks(paths: Sequence[Path]) -> tf.data.Dataset:
     """Returns a dataset of serialized blocks, scalar strings, in the order of the files."""
-    return tf.data.TFRecordDataset([str(path) for path in paths])
+    return tf.data.TFRecordDataset(tf.constant([str(path) for path in paths], tf.string))
 
 
 def decode_rows(blocks: tf.Tensor, columns: Collection[str] = _ALWAYS_THERE) -> dict[str, tf.Tensor]:

@@ -28,7 +28,12 @@ class Checkpoints(tf.keras.callbacks.Callback):
     """
 
     def __init__(
-        self, run: Path, model: RetrievalModel, optimizer: tf.keras.optimizers.Optimizer, config: TrainConfig
+        self,
+        run: Path,
+        model: RetrievalModel,
+        optimizer: tf.keras.optimizers.Optimizer,
+        config: TrainConfig,
+        validates: bool,
     ) -> None:
         """Takes the RUN directory, what is learned, and when to give up.
 
@@ -37,6 +42,7 @@ class Checkpoints(tf.keras.callbacks.Callback):
           model: what is trained.
           optimizer: built, with its slots.
           config: names the metric, of whose values in the epochs' logs the largest is best, the first of equal ones.
+          validates: whether the logs have it; otherwise the last epoch is best, and training ends with the last.
         """
         super().__init__()
         self._history = run / "history.csv"
@@ -49,7 +55,7 @@ class Checkpoints(tf.keras.callbacks.Callback):
             optimizer=optimizer,
             generators=model.random_generators,
         )
-        self._monitored = f"val_{config.validation_metric}"
+        self._monitored = f"val_{config.validation_metric}" if validates else None
         self._patience = config.patience
         self._rows: list[dict[str, float]] = []
 
@@ -61,17 +67,22 @@ class Checkpoints(tf.keras.callbacks.Callback):
     @property
     def is_over(self) -> bool:
         """Whether the metric has not grown for as many epochs as patience allows."""
-        return bool(self._rows) and self.num_epochs - 1 - self.best_epoch >= self._patience
+        return (
+            self._monitored is not None and bool(self._rows) and self.num_epochs - 1 - self.best_epoch >= self._patience
+        )
 
     @property
     def best_epoch(self) -> int:
         """The number of the best epoch, from 0."""
-        return max(range(len(self._rows)), key=lambda number: self._rows[number][self._monitored])
+        monitored = self._monitored
+        if monitored is None:
+            return self.num_epochs - 1
+        return max(range(self.num_epochs), key=lambda number: self._rows[number][monitored])
 
     @property
-    def best_value(self) -> float:
-        """What the validation metric was at the best epoch."""
-        return self._rows[self.best_epoch][self._monitored]
+    def best_value(self) -> float | None:
+        """What the validation metric was at the best epoch; None without one."""
+        return None if self._monitored is None else self._rows[self.best_epoch][self._monitored]
 
     def restore_last(self) -> None:
         """Continues after the last epoch that was saved; at the beginning when there is none.

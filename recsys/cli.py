@@ -101,6 +101,10 @@ def prepare(
     tfds_manual_dir: Annotated[
         Path | None, typer.Option(help="A folder with the archives that TFDS would download.")
     ] = None,
+    no_validation: Annotated[
+        bool,
+        typer.Option("--no-validation", help="Let what would validate train: for a last run, when all is chosen."),
+    ] = False,
     max_bad_fraction: Annotated[float, typer.Option(help="Fail when more than this share of rows is bad.")] = 0.01,
     engine: Annotated[
         Literal["single", "beam"],
@@ -130,6 +134,8 @@ def prepare(
         raise ConfigError(f"--max-bad-fraction {max_bad_fraction}: expected a share between 0 and 1")
     refuse_existing(out)
     config = load_data_config(schema, source)
+    if no_validation:
+        config = config.without_validation()
     from experiments.tables import print_dataset, stdout
 
     run = _with_beam(context.args) if engine == "beam" else _on_one_machine()

@@ -224,7 +224,7 @@ class TrainConfig(Frozen):
         rest: for a held-out row in a split by chance, or data without times.
       hidden: the probability that an item of a set is hidden.
       batch_size: interactions, sequences or sets of the global batch, over all replicas.
-      epochs: at most as many passes over the train split.
+      epochs: at most as many passes over the train split; exactly as many where the dataset validates nothing.
       patience: stop after so many epochs without a better validation metric.
       validation_metric: what decides the best epoch, on the validation split by the `event` protocol.
       max_validation_queries: a fixed random sample of validation events is ranked each epoch.

@@ -104,6 +104,7 @@ class SplitRule(Frozen):
 
     Attributes:
       rule: by time, by each user's last two, at random, or as given by the source.
+      validation: whether some rows validate; otherwise they train.
       seed: of the random choice, and of the hash that orders what has equal timestamps.
       validation_fraction, test_fraction: where the rule has them.
       validation_start, test_start: the first timestamps behind the cuts of a temporal split.
@@ -112,6 +113,7 @@ class SplitRule(Frozen):
     """
 
     rule: Literal["temporal", "leave_one_out", "random", "given"]
+    validation: bool = True
     seed: int
     validation_fraction: float | None = None
     test_fraction: float | None = None

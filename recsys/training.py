@@ -31,7 +31,8 @@ def train(
 ) -> Towers:
     """Trains both towers and writes a RUN directory.
 
-    The epoch with the best validation metric is kept. One seed gives one result on one kind of device.
+    The epoch with the best validation metric is kept; of a dataset that validates nothing, the last one. One seed gives
+    one result on one kind of device.
 
     Args:
       config: what to learn.
@@ -46,7 +47,8 @@ def train(
       RunError: what is to be resumed is finished, damaged, or was begun otherwise.
       ConfigError: the runtime cannot be had or does not go with the loss, a tower would have no feature, sets would
         show what they hide, or sequences and sets have no history.
-      RequestError: the validation split has no query, or the validation metric's k is beyond the catalogue.
+      RequestError: no row of the validation split asks for anything new, or the validation metric's k is beyond the
+        catalogue.
       TrainingError: the loss or a validation score is not finite.
     """
     _require_compilable(config, runtime)
@@ -71,13 +73,14 @@ def train(
         optimizer.build(model.trainable_variables)
         model.compile(optimizer=optimizer, jit_compile=runtime.xla)
     logs = out / "logs"
-    checkpoints = Checkpoints(out, model, optimizer, config.train)
+    validates = dataset.manifest.split_rule.validation
+    checkpoints = Checkpoints(out, model, optimizer, config.train, validates)
     if resume:
         checkpoints.restore_last()
         feed = _feed(strategy, dataset, config.train, towers, model.features, checkpoints.num_epochs)
     callbacks = [
         RequireFiniteLoss(),
-        ValidationMetric(towers, dataset, interactions, config),
+        *([ValidationMetric(towers, dataset, interactions, config)] if validates else []),
         TrainingProgress(config.train.epochs),
         scalars_and_profile(logs, runtime, feed.steps_per_epoch, checkpoints.num_epochs),
         checkpoints,
@@ -98,7 +101,8 @@ def train(
             callbacks=callbacks,
         )
     checkpoints.restore_best()
-    write_outcome(logs, config.train.validation_metric, checkpoints.best_value, checkpoints.best_epoch)
+    if checkpoints.best_value is not None:
+        write_outcome(logs, config.train.validation_metric, checkpoints.best_value, checkpoints.best_epoch)
     write_projector(logs, towers, dataset)
     save_towers(out, towers)
     return towers

@@ -43,7 +43,7 @@ class BundleRecord(Frozen):
       dataset_sha256: the dataset's manifest.
       towers_sha256: the query tower's numbers and the candidates' embeddings; the twin's are the same.
       num_candidates, embedding_dim, max_k, default_k: sizes.
-      index_recall: against exact search at `index_recall_k`, on validation queries that the index was not tuned on.
+      index_recall: against exact search at `index_recall_k`, on held-out queries that the index was not tuned on.
       index_recall_low: what it exceeds with 95 % confidence.
       index_num_leaves: its partitions; 1 for brute force, 0 for a twin.
       index_reorder_dtype: the numbers that the best candidates of partitions are compared by.

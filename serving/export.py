@@ -83,7 +83,9 @@ def export(
     config = run.config.for_export if config is None else config
     interactions = load_interactions(run.dataset)
     scorer = TwoTowerScorer(run.towers, run.dataset)
-    queries = make_queries(interactions, "validation", "user").sample(_QUERIES, _SEED)
+    # Where nothing validates, test asks: what is tuned is the search, not the model.
+    split = "validation" if run.dataset.manifest.split_rule.validation else "test"
+    queries = make_queries(interactions, split, "user").sample(_QUERIES, _SEED)
     exact = ExactIndex(scorer.candidates.numpy())
     embeddings = scorer.embed(queries, 0, len(queries)).numpy()
     tuned = tune(build_indices(exact, config.index), exact, embeddings, config.index)

@@ -69,6 +69,22 @@ def test_prepare_reads_a_csv_by_its_schema(shell: Shell, table: Path, tmp_path: 
     assert json.loads((out / "manifest.json").read_text())["statistics"]["items"] == 30
 
 
+def test_without_validation_its_rows_train(shell: Shell, table: Path, tmp_path: Path) -> None:
+    rows = {}
+    for name, options in (("some", ()), ("last", ("--no-validation",))):
+        out = tmp_path / name
+        code, printed, _ = shell(
+            "prepare", table / "ratings.csv", "--schema", table / "data.toml", "--out", out, *options
+        )
+        assert code == 0
+        assert ("no validation" in printed) == bool(options)
+        splits = json.loads((out / "manifest.json").read_text())["splits"]
+        rows[name] = {split: sum(shard["num_rows"] for shard in shards) for split, shards in splits.items()}
+    assert rows["some"]["validation"] > 0
+    both = rows["some"]["train"] + rows["some"]["validation"]
+    assert rows["last"] == {"train": both, "validation": 0, "test": rows["some"]["test"]}
+
+
 def test_prepare_with_beam_hands_its_options_on(shell: Shell, table: Path, tmp_path: Path) -> None:
     arguments = ("prepare", table / "ratings.csv", "--schema", table / "data.toml", "--engine", "beam")
     said = shell.refusal(*arguments, "--out", tmp_path / "out", "--direct_num_worker=2")

@@ -164,7 +164,7 @@ def _rank(
         store_facts(stage, [*facts, values | "Numbers of values" >> beam.Map(vocabulary_facts)])
     found = stages.value("rank", "facts")
     sizes = [found[f"rows {split}"] for split in range(len(SPLITS))]
-    require_all_parts(np.array(sizes), config.split.rule)
+    require_all_parts(np.array(sizes), config.split)
     if "weighed" in found:
         require_train_weight(found["weighed"])
     num_entities = {kind: found[kind] for kind in KINDS}

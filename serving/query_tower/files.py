@@ -115,7 +115,7 @@ def _converted(
     if not form.agrees(value):  # NaN neither
         raise BundleError(
             f"the query tower answers otherwise as {form.title}: expected {form.expected} on {len(expected):,} "
-            f"validation queries, received {value:.6g}; leave --{name} away"
+            f"held-out queries, received {value:.6g}; leave --{name} away"
         )
     return TowerFile(f"{_NAME}.{name}", content, {measure: value, "queries": len(expected)})
 

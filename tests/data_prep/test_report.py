@@ -282,6 +282,22 @@ def test_a_split_without_cuts_in_time_draws_none_and_says_what_it_cannot_avoid()
     assert "This rule cannot avoid it" in read
 
 
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ({"rule": "temporal", "test_start": 1_500_000_000}, "for all users: test begins at"),
+        ({"rule": "leave_one_out"}, "the last one tests."),
+        ({"rule": "random", "test_fraction": 0.2}, "whenever they happened: 20.0 % of them test."),
+        ({"rule": "given"}, "Train and test came as tables of their own."),
+    ],
+)
+def test_a_split_without_validation_says_so(rule: dict[str, Any], said: str) -> None:
+    whole = rule | {"validation": False, "seed": 7, "order": "timestamp", "ties": "a hash decides."}
+    read = _Page(render_report(manifest(split_rule=whole))).text
+    assert said in read
+    assert "Nothing validates: the rows that would train." in read
+
+
 def test_a_source_without_times_has_no_figure_of_them_and_no_check() -> None:
     rule = {"rule": "given", "seed": 7, "validation_fraction": 0.1, "order": "row", "ties": "there are none."}
     timed = manifest(split_rule=rule)

@@ -50,6 +50,7 @@ def test_the_newest_rows_test_and_those_before_them_validate() -> None:
     assert split.tolist() == [2, 0, 2, 0, 1, 0, 1, 0]
     assert rule.model_dump() == {
         "rule": "temporal",
+        "validation": True,
         "seed": 0,
         "validation_fraction": 0.25,
         "test_fraction": 0.25,
@@ -237,3 +238,31 @@ def test_without_times_train_comes_before_validation_and_test() -> None:
     position, split = np.array([3 << 40, 1, 2, 5, 4]), np.array([0, 2, 1, 0, 2], np.int8)
     times = times_of_rows(position, split)
     assert np.argsort(times).tolist() == [3, 0, 2, 1, 4]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"rule": "temporal"},
+        {"rule": "temporal", "validation_start": 30, "test_start": 40},
+        {"rule": "leave_one_out"},
+        {"rule": "random"},
+        {"rule": "given", "test": "test.csv"},
+    ],
+)
+def test_without_validation_what_would_validate_trains_and_test_is_the_same(options: dict[str, Any]) -> None:
+    rng = np.random.default_rng(0)
+    made = events(np.arange(400) % 40, rng.integers(0, 30, 400), np.arange(400) // 8, np.arange(400) % 7 == 0)
+    split, rule = divide(made, SplitConfig(**options))
+    assert rule.validation
+    assert (split == 1).any()
+    last, without = divide(made, SplitConfig(validation=False, **options))
+    assert last.dtype == split.dtype
+    np.testing.assert_array_equal(last, [{1: 0}.get(part, part) for part in split.tolist()])
+    assert (without.validation, without.validation_fraction, without.validation_start) == (False, None, None)
+    assert (without.test_fraction, without.test_start) == (rule.test_fraction, rule.test_start)
+
+
+def test_without_validation_train_and_test_may_still_not_be_empty() -> None:
+    with pytest.raises(SourceError, match=r"leaves a part empty \(train 0, validation 0, test 3\)"):
+        divide(at([1, 1, 1]), SplitConfig(validation=False))

@@ -10,19 +10,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 
 from data_prep.config import FiltersConfig
 from data_prep.pipeline import prepare
 from data_prep.schema_files import load_data_config
+from experiments.evaluate import evaluate_run
 from recsys.config import ExperimentConfig, RuntimeConfig
 from recsys.dataset import Dataset, open_dataset
-from recsys.errors import ConfigError, OutputExistsError
+from recsys.errors import ConfigError, OutputExistsError, RequestError
 from recsys.evaluation import TwoTowerScorer, evaluate
 from recsys.interactions import load_interactions
 from recsys.queries import make_queries
 from recsys.run import Run, open_run
 from recsys.towers import Towers
 from recsys.training import train
+from serving.export import export
 
 MIRRORED = RuntimeConfig(strategy="mirrored", logical_cpus=2)
 
@@ -254,3 +257,27 @@ def test_memory_is_linear_in_the_batch(tmp_path: Path) -> None:
     peak_gib = int(outcome.stdout) / 2**20
     print(f"batch 65,536: peak memory {peak_gib:.2f} GiB")
     assert peak_gib < 4
+
+
+def test_without_validation_the_last_epoch_is_kept(tmp_path: Path) -> None:
+    """Patience, of one epoch here, waits for nothing: as many epochs are learned as are asked for."""
+    source = "synthetic:users=150,items=300,interactions=6000"
+    prepare(source, load_data_config(None, source).without_validation(), tmp_path / "data")
+    dataset = open_dataset(tmp_path / "data")
+    assert dataset.manifest.num_rows("validation") == 0
+    towers = train(experiment(train__epochs=3, train__patience=1), RuntimeConfig(), dataset, tmp_path / "run")
+    assert [set(row) for row in history(tmp_path / "run")] == 3 * [{"epoch", "loss"}]
+    last = tmp_path / "run" / "checkpoints" / "epoch-0003"
+    assert [path.name for path in last.parent.iterdir()] == [last.name]
+    saved = tf.train.load_checkpoint(str(last / "state"))
+    in_checkpoint = {
+        float(np.sum(saved.get_tensor(name)))
+        for name in saved.get_variable_to_shape_map()
+        if "query" in name or "candidate" in name
+    }
+    assert {float(np.sum(value)) for value in weights(towers)} <= in_checkpoint
+
+    published = export(open_run(tmp_path / "run"), tmp_path / "models", "last")
+    assert published.record.index_recall == pytest.approx(1)
+    with pytest.raises(RequestError, match="there is no query to rank for"):
+        evaluate_run(open_run(tmp_path / "run"), "validation", (10,))

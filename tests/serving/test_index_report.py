@@ -55,7 +55,7 @@ def test_it_says_what_is_found_and_what_was_asked_for(of_partitions: Page) -> No
         "Index report: films, version 7",
         "1,234 candidates",
         "95.43 % of the 100 best candidates are found",
-        "987 validation queries that the index was not tuned on",
+        "987 held-out queries that the index was not tuned on",
         "more than 95.22 %; 95.1 % was asked for",
         "3 of 35",
         "2 × k, float32",

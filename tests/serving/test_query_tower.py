@@ -184,7 +184,7 @@ def test_a_tower_that_answers_otherwise_is_refused(name: FormatName, complaint: 
     expected[-1] = np.roll(expected[-1], 1)
     with pytest.raises(BundleError) as error:
         convert_tower(same, asked, expected, [name])
-    message = rf"the query tower answers otherwise {complaint} on 40 validation queries, received -?0\.\d+; "
+    message = rf"the query tower answers otherwise {complaint} on 40 held-out queries, received -?0\.\d+; "
     assert re.fullmatch(rf"{message}leave --{name} away", str(error.value))
     expected[-1] = np.nan
     with pytest.raises(BundleError, match="received nan"):

@@ -109,7 +109,7 @@ def with_content_beside(folder: Path) -> tuple[str, dict[str, Any]]:
     table = table.append_column("tags", pa.array([[*str(tags).split("|"), ""] for tags in rows["tags"]]))
     pq.write_table(table, folder / "rows.parquet")
     features = [feature | {"separator": None} if feature["name"] == "tags" else feature for feature in FEATURES]
-    split = {"rule": "random", "validation_fraction": 0.2, "test_fraction": 0.2}
+    split = {"rule": "random", "validation_fraction": 0.2, "test_fraction": 0.2, "validation": False}
     return str(folder / "rows.parquet"), {
         "items": {"features": features, "show": ["born"]},
         "filters": {"duplicates": "last"},
