@@ -102,6 +102,8 @@ class TowerConfig(Frozen):
     def _no_option_is_idle(self) -> "TowerConfig":
         if not self.use_id:
             refuse_idle(self, "id_dropout", "use_id = true")
+        if not self.hidden_units:
+            refuse_idle(self, "dropout", "hidden_units")
         return self
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.blocks import decode_rows, read_blocks
+from recsys.config import Examples
 from recsys.dataset import Dataset
 from recsys.schema import SPLITS
 
@@ -40,6 +41,19 @@ class Interactions:
         for column in (self.user_row, self.split, self.timestamp):
             new_moment[1:] |= column[1:] != column[:-1]
         return np.maximum.accumulate(np.where(new_moment, positions, 0))
+
+
+def target_counts(interactions: Interactions, examples: Examples) -> npt.NDArray[np.int64]:
+    """Counts how often each item is asked for in an epoch, [num_items] int64.
+
+    Args:
+      interactions: of the dataset.
+      examples: what an epoch is made of; the first item of a sequence is shown, and never asked for.
+    """
+    is_target = interactions.split == SPLITS.index("train")
+    if examples == "sequences":
+        is_target[interactions.user_start[:-1][np.diff(interactions.user_start) > 0]] = False
+    return np.bincount(interactions.item_row[is_target], minlength=interactions.num_items)
 
 
 def load_interactions(dataset: Dataset) -> Interactions:

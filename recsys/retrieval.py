@@ -34,8 +34,8 @@ class RetrievalModel(tfrs.Model):
         Args:
           towers: what to learn.
           config: the loss.
-          train_counts: each item's train interactions, [num_items] int64, by which an in-batch loss knows how often
-            items stand in a batch, unless it estimates that, and draws popular negatives.
+          train_counts: how often each item is a target in an epoch, [num_items] int64, by which an in-batch loss knows
+            how often items stand in a batch, unless it estimates that, and draws popular negatives.
           items: the catalogue's features, [num_items] or [num_items, max_length] int32, or float32 where dense: the
             candidates of a full softmax, and what negatives are drawn from.
           examples: whether batches hold interactions, sequences with a query at every position, or sets, with a query

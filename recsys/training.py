@@ -13,7 +13,7 @@ from recsys.dataset import Dataset
 from recsys.distribution import device_names, make_strategy
 from recsys.errors import ConfigError
 from recsys.input_pipeline import Feed, training_feed
-from recsys.interactions import Interactions, load_interactions
+from recsys.interactions import Interactions, load_interactions, target_counts
 from recsys.loss_config import InBatchLossConfig, UnseenLossConfig
 from recsys.optimizers import make_optimizer
 from recsys.progress import TrainingProgress
@@ -64,9 +64,9 @@ def train(
         _require_no_repeats(interactions)
     with strategy.scope():
         towers = build_towers(dataset.schema, config.model, dataset.item_features, runtime)
-        model = RetrievalModel(
-            towers, config.loss, dataset.train_counts, dataset.item_features, config.train.examples, interactions
-        )
+        examples = config.train.examples
+        counts = target_counts(interactions, examples)
+        model = RetrievalModel(towers, config.loss, counts, dataset.item_features, examples, interactions)
     feed = _feed(strategy, dataset, config.train, towers, model.features)
     with strategy.scope():
         optimizer = make_optimizer(config.optimizer, config.train.epochs * feed.steps_per_epoch, runtime.xla)

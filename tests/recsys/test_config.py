@@ -105,6 +105,7 @@ def test_what_has_no_meaning_together_is_refused(tmp_path: Path) -> None:
         ("loss.negatives", "popularity_power = 0.5", "popular above 0", "popular = 1"),
         ("model.query", "id_dropout = 0.5", "use_id = true", None),
         ("model.candidate", "id_dropout = 0.5", "use_id = true", None),
+        ("model.query", "dropout = 0.5", "hidden_units", "hidden_units = [8]"),
         ("train", "hidden = 0.7", "examples = 'sets'", "examples = 'sets'\n[loss]\nname = 'unseen_softmax'"),
     ],
 )

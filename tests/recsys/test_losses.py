@@ -1,4 +1,4 @@
-"""The in-batch softmax against an independent NumPy computation, gradients included."""
+"""The losses against an independent NumPy computation, gradients included."""
 
 import numpy as np
 import numpy.typing as npt
@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
-from recsys.losses import FullSoftmax, InBatchSoftmax, Negatives
+from recsys.losses import FullSoftmax, InBatchSoftmax, Negatives, UnseenSoftmax
 
 BATCH, DIM, TEMPERATURE = 6, 4, 0.5
 IDS = np.array([3, 1, 3, 2, 5, 1], np.int32)
@@ -263,3 +263,40 @@ def test_rows_that_fill_up_a_batch_change_nothing() -> None:
     np.testing.assert_allclose(filled[0], whole[0], rtol=1e-6)
     for ours, expected in zip(filled[1], whole[1], strict=True):
         np.testing.assert_allclose(ours, expected, atol=1e-7)
+
+
+def test_the_softmax_over_unseen_items_and_its_gradients_match_numpy() -> None:
+    """Four queries, one without a target, and one that took every negative; nine items, of which five are drawn."""
+    rng = np.random.default_rng(3)
+    query, target, negative = (rng.normal(size=(number, DIM)) for number in (4, 6, 5))
+    query_of_target, weights = np.array([0, 3, 0, 3, 3, 2]), np.array([1, 2, 0.5, 1, 1, 1.5])
+    taken = [[1], [], [0, 1, 2, 3, 4], [4, 0]]
+
+    loss, to_query, to_target, to_negative = 0.0, *(np.zeros_like(array) for array in (query, target, negative))
+    for number, (i, weight) in enumerate(zip(query_of_target, weights, strict=True)):
+        unseen = np.setdiff1d(np.arange(5), taken[i])
+        if not len(unseen):
+            continue
+        share = weight / weights.sum()
+        exponentials = np.exp(negative[unseen] @ query[i] / TEMPERATURE)
+        loss += share * (np.log(9 / 5 * exponentials.sum()) - target[number] @ query[i] / TEMPERATURE)
+        p = exponentials / exponentials.sum()
+        to_query[i] += share / TEMPERATURE * (p @ negative[unseen] - target[number])
+        to_target[number] -= share / TEMPERATURE * query[i]
+        to_negative[unseen] += share / TEMPERATURE * np.outer(p, query[i])
+
+    embedded = [tf.constant(array, tf.float32) for array in (query, target, negative)]
+    with tf.GradientTape() as tape:
+        tape.watch(embedded)
+        found = UnseenSoftmax(TEMPERATURE)(
+            embedded[0],
+            embedded[1],
+            query_of_target=tf.constant(query_of_target),
+            sample_weight=tf.constant(weights, tf.float32),
+            negative_embeddings=embedded[2],
+            known_positives=tf.ragged.constant(taken, tf.int32),
+            num_items=9,
+        )
+    np.testing.assert_allclose(found, loss, rtol=1e-5)
+    for gradient, oracle in zip(tape.gradient(found, embedded), (to_query, to_target, to_negative), strict=True):
+        np.testing.assert_allclose(gradient, oracle, atol=1e-5)

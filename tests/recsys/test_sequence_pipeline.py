@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from recsys.dataset import Dataset
 from recsys.errors import ConfigError
-from recsys.interactions import load_interactions
+from recsys.interactions import load_interactions, target_counts
 from recsys.sequence_pipeline import sequence_feed, training_sequences
 
 BATCH = 32
@@ -131,3 +131,14 @@ def test_a_dataset_without_pairs_is_refused(tiny_dataset: Dataset) -> None:
     with pytest.raises(ConfigError) as error:
         training_sequences(Lonely(), BATCH, 5, seed=0)  # type: ignore[arg-type]
     assert str(error.value) == "no user has two train interactions: expected some for train.examples = 'sequences'"
+
+
+@pytest.mark.parametrize("length", [3, 500])
+def test_targets_are_counted_as_an_epoch_has_them(tiny_dataset: Dataset, length: int) -> None:
+    items = [item for _, pairs in read(tiny_dataset, length) for _, item in pairs]
+    counts = target_counts(load_interactions(tiny_dataset), "sequences")
+    np.testing.assert_array_equal(counts, np.bincount(items, minlength=tiny_dataset.items.num_rows))
+    for examples in ("interactions", "sets"):
+        of_all = target_counts(load_interactions(tiny_dataset), examples)
+        np.testing.assert_array_equal(of_all, tiny_dataset.train_counts)
+    assert counts.sum() < tiny_dataset.train_counts.sum()

@@ -1,6 +1,7 @@
 """The training loop, end to end on a tiny dataset."""
 
 import csv
+import itertools
 import re
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from recsys.interactions import load_interactions
 from recsys.queries import make_queries
 from recsys.run import Run, open_run
 from recsys.towers import Towers
-from recsys.training import train
+from recsys.training import _feed, train
 from serving.export import export
 
 MIRRORED = RuntimeConfig(strategy="mirrored", logical_cpus=2)
@@ -36,6 +37,7 @@ def experiment(**options: Any) -> ExperimentConfig:
         "model": {"embedding_dim": 16},
         "train": {"batch_size": 256, "epochs": 1},
         "optimizer": {},
+        "loss": {},
     }
     for key, value in options.items():
         section, name = key.split("__")
@@ -281,3 +283,14 @@ def test_without_validation_the_last_epoch_is_kept(tmp_path: Path) -> None:
     assert published.record.index_recall == pytest.approx(1)
     with pytest.raises(RequestError, match="there is no query to rank for"):
         evaluate_run(open_run(tmp_path / "run"), "validation", (10,))
+
+
+def test_so_much_of_a_set_is_hidden_as_the_configuration_says(tiny_run: Run) -> None:
+    for hidden in (0.1, 0.9):
+        config = experiment(train__examples="sets", train__hidden=hidden, loss__name="unseen_softmax").train
+        feed = _feed(tf.distribute.get_strategy(), tiny_run.dataset, config, tiny_run.towers, {"weight", "history"})
+        shown = of_all = 0
+        for batch in itertools.islice(feed.batches, feed.steps_per_epoch):
+            shown += np.count_nonzero(batch["history"])
+            of_all += np.count_nonzero(batch["history"]) + np.count_nonzero(batch["weight"])
+        assert shown / of_all == pytest.approx(1 - hidden, abs=0.05)

@@ -50,7 +50,7 @@ def numpy_recall(index: ScannIndex, candidates: Vectors, queries: Vectors, k: in
 @pytest.mark.parametrize("kind", ["uniform", "clustered"])
 @pytest.mark.parametrize("target", [0.8, 0.95])
 def test_the_target_is_met_on_queries_it_has_not_seen_without_searching_every_leaf(kind: str, target: float) -> None:
-    candidates = drawn(kind, 5000, seed=0)
+    candidates = drawn(kind, 3000, seed=0)
     config = IndexConfig(brute_force_below=16, recall_target=target)
     outcome = tuned(candidates, kind, config)
     queries = drawn(kind, 2000, seed=2)
