@@ -11,6 +11,7 @@ from experiments.baselines import learn_baselines
 from experiments.slices import Masks, make_slices, require_categorical
 from recsys import metrics
 from recsys.artifacts import write_json
+from recsys.errors import RequestError
 from recsys.evaluation import Outcome, Scorer, TwoTowerScorer, evaluate, require_rankable, summarize
 from recsys.interactions import load_interactions
 from recsys.queries import Protocol, Queries, make_queries
@@ -30,8 +31,13 @@ def evaluate_run(run: Run, split: str, ks: tuple[int, ...], slice_by: Sequence[s
 
     Raises:
       ConfigError: a name of `slice_by` is no categorical feature of the dataset.
-      RequestError: a k is beyond the catalogue.
+      RequestError: a k is beyond the catalogue, or nothing validates.
     """
+    if split == "validation" and not run.dataset.manifest.split_rule.validation:
+        raise RequestError(
+            f"{run.dataset.path} was prepared without validation: expected --split test, or a run that was trained "
+            "on a dataset with validation"
+        )
     require_categorical(run.dataset, slice_by)
     interactions = load_interactions(run.dataset)
     seed = run.config.train.seed

@@ -45,6 +45,21 @@ class ValidationMetric(tf.keras.callbacks.Callback):
             logs[f"val_{self._metric}"] = outcome.mean(self._metric)
 
 
+class RequireFiniteWeights(tf.keras.callbacks.Callback):
+    """Stops training after an epoch whose last step spoiled the weights, where no validation metric would tell."""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Looks at all that is learned.
+
+        Raises:
+          TrainingError: a weight is no finite number.
+        """
+        for variable in self.model.trainable_variables:
+            if not tf.reduce_all(tf.math.is_finite(variable)):
+                steps = self.params["steps"]
+                raise _not_finite("a weight is nan or infinite after", steps, epoch, steps)
+
+
 class RefreshHardItems(tf.keras.callbacks.Callback):
     """As each epoch begins, finds what the towers rank highest for each user beyond its train items.
 

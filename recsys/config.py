@@ -255,8 +255,8 @@ class IndexConfig(Frozen):
     Attributes:
       brute_force_below: catalogues with fewer candidates are searched by ScaNN's brute force, which needs no tuning
         and is faster there.
-      leaves_per_sqrt_item: the numbers of partitions to choose from, as multiples of the square root of the number of
-        candidates.
+      leaves_per_sqrt_item: the numbers of partitions to choose from, or the one, as multiples of the square root of the
+        number of candidates.
       recall_target: the recall against exact search that an index must reach to be published, with 95 % confidence.
       recall_k: the k of that recall.
       max_query_ms: the median time that a single query may take on the machine that exports; any when None.
@@ -270,6 +270,11 @@ class IndexConfig(Frozen):
     recall_k: int = Field(default=100, ge=1, le=MAX_K)
     max_query_ms: float | None = Field(default=None, gt=0)
     max_bytes_per_item: float | None = Field(default=None, gt=0)
+
+    @field_validator("leaves_per_sqrt_item", mode="before")
+    @classmethod
+    def _one_is_a_choice_too(cls, value: object) -> object:
+        return (value,) if isinstance(value, int | float) else value
 
 
 class BundleConfig(Frozen):

@@ -38,10 +38,10 @@ class Frequencies(Protocol):
 
 
 class TrainShares(tf.Module):
-    """An item is at a batch's position with the probability of its share of train rows."""
+    """An item is at a batch's position with the probability of its share of an epoch's targets."""
 
     def __init__(self, train_counts: npt.NDArray[np.int64]) -> None:
-        """Takes each item's train interactions, [num_items] int64."""
+        """Takes how often each item is a target in an epoch, [num_items] int64."""
         super().__init__()
         self._shares = tf.constant(train_counts / train_counts.sum(), tf.float32)
         self._least_share = 1 / float(train_counts.sum())

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from recsys.blocks import decode_rows, read_blocks
 from recsys.config import Examples
 from recsys.dataset import Dataset
+from recsys.errors import ConfigError
 from recsys.schema import SPLITS
 
 _BLOCKS_PER_READ = 64
@@ -49,10 +50,15 @@ def target_counts(interactions: Interactions, examples: Examples) -> npt.NDArray
     Args:
       interactions: of the dataset.
       examples: what an epoch is made of; the first item of a sequence is shown, and never asked for.
+
+    Raises:
+      ConfigError: nothing is asked for.
     """
     is_target = interactions.split == SPLITS.index("train")
     if examples == "sequences":
         is_target[interactions.user_start[:-1][np.diff(interactions.user_start) > 0]] = False
+    if not is_target.any():
+        raise ConfigError("no user has two train interactions: expected some for train.examples = 'sequences'")
     return np.bincount(interactions.item_row[is_target], minlength=interactions.num_items)
 
 

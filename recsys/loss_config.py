@@ -19,7 +19,7 @@ class NegativesConfig(Frozen):
 
     Attributes:
       uniform: so many, each item as likely as any other.
-      popular: so many, each item in proportion to its train interactions to the power of `popularity_power`.
+      popular: so many, each item in proportion to how often it is a target, to the power of `popularity_power`.
       popularity_power: 1 draws as batches do, less more evenly.
       hard: so many for each query alone, out of its user's `hard_depth` hardest (Xiong et al., "Approximate nearest
         neighbor negative contrastive learning for dense text retrieval", ICLR 2021). What stands in the batch as well

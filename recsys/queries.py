@@ -86,6 +86,12 @@ class Queries:
         is_new[1:] = (asked[:, 1:] != asked[:, :-1]).any(axis=0)
         return self.subset(is_new), np.cumsum(is_new) - 1
 
+    def latest_of_users(self) -> "Queries":
+        """Each user's last query, of users who had taken something by then: they are independent of each other."""
+        is_last = np.ones(len(self), dtype=bool)
+        is_last[:-1] = self.user_row[1:] != self.user_row[:-1]
+        return self.subset(is_last & (self.seen_end > self.seen_start))
+
     def subset(self, chosen: npt.NDArray[np.bool_]) -> "Queries":
         """The queries where the [num_queries] mask is true."""
         number = np.cumsum(chosen) - 1

@@ -47,10 +47,10 @@ class UniformItems(ItemSampler):
 
 
 class PopularItems(ItemSampler):
-    """Each item is as likely as a power of its train interactions makes it. Each draw is a binary search."""
+    """Each item is as likely as a power of how often it is a target makes it. Each draw is a binary search."""
 
     def __init__(self, number: int, train_counts: npt.NDArray[np.int64], power: float) -> None:
-        """Takes how many to draw, each item's train interactions, [num_items], and the power, above 0."""
+        """Takes how many to draw, how often each item is a target, [num_items], and the power, above 0."""
         super().__init__(number, "popular_items")
         upper_ends = np.cumsum(train_counts.astype(np.float64) ** power)
         probability = np.diff(upper_ends, prepend=0) / upper_ends[-1]

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from recsys.artifacts import refuse_existing
-from recsys.callbacks import RefreshHardItems, RequireFiniteLoss, ValidationMetric
+from recsys.callbacks import RefreshHardItems, RequireFiniteLoss, RequireFiniteWeights, ValidationMetric
 from recsys.checkpoints import Checkpoints
 from recsys.config import ExperimentConfig, RuntimeConfig, TrainConfig
 from recsys.dataset import Dataset
@@ -80,7 +80,7 @@ def train(
         feed = _feed(strategy, dataset, config.train, towers, model.features, checkpoints.num_epochs)
     callbacks = [
         RequireFiniteLoss(),
-        *([ValidationMetric(towers, dataset, interactions, config)] if validates else []),
+        ValidationMetric(towers, dataset, interactions, config) if validates else RequireFiniteWeights(),
         TrainingProgress(config.train.epochs),
         scalars_and_profile(logs, runtime, feed.steps_per_epoch, checkpoints.num_epochs),
         checkpoints,

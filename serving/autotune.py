@@ -123,7 +123,7 @@ def tune(indices: Sequence[ScannIndex], exact: Index, queries: npt.NDArray[np.fl
     if len(queries) < 4:
         raise IndexQualityError(
             f"an index is tuned on held-out queries: expected 4 or more, received {len(queries)}; "
-            "prepare the dataset with a larger validation split"
+            "prepare the dataset with more held-out users"
         )
     return _Tuner(indices, exact, queries, config).run()
 
@@ -146,11 +146,12 @@ class _Tuner:
 
     def run(self) -> Tuned:
         by_factor = [points for index in self._indices.values() for points in self._points(index)]
-        curve = _unbeaten([measured for points in by_factor for measured in points])
-        # Those with the fewest leaves first. What searches more is tried after all of these: it is slower, and surer to
-        # be confirmed.
+        # Those with the fewest leaves first. What searches more comes after all of these: it is surer to be confirmed.
         least, more = [points[0] for points in by_factor], [point for points in by_factor for point in points[1:]]
-        sufficient = [*self._in_turns(self._sufficient(least)), *self._sufficient(more)]
+        in_turns = self._in_turns(self._sufficient(least)[:_IN_TURNS])
+        least = [in_turns.get(point, point) for point in least]
+        curve = _unbeaten([*least, *more])
+        sufficient = [*self._sufficient(least), *self._sufficient(more)]
         refused = f"no setting of the index finds recall@{self._k} {self._config.recall_target} with 95 % confidence"
         if not sufficient:
             best = max(least, key=lambda measured: measured.recall_low)
@@ -175,7 +176,7 @@ class _Tuner:
         best = max(confirmed, key=lambda measured: measured.recall_low)
         raise IndexQualityError(
             f"{refused}: {best.recall:.4f} ± {best.recall - best.recall_low:.4f} is "
-            "reached; lower index.recall_target, or prepare the dataset with a larger validation split"
+            "reached; lower index.recall_target, or prepare the dataset with more held-out users"
         )
 
     def _points(self, index: ScannIndex) -> list[list[Measured]]:
@@ -225,19 +226,21 @@ class _Tuner:
         """Those that meet the target, fastest first."""
         return sorted(filter(self._meets_target, points), key=lambda measured: measured.batched_query_ms)
 
-    def _in_turns(self, points: list[Measured]) -> list[Measured]:
-        """Times the first again, one after the other and over again: what was timed minutes apart differs by chance."""
-        first, others = points[:_IN_TURNS], points[_IN_TURNS:]
-        rounds = [[self._measure_again(point) for point in first] for _ in range(_ROUNDS)]
-        timed = [
-            dataclasses.replace(point, batched_query_ms=statistics.median(milliseconds))
-            for point, milliseconds in zip(first, zip(*rounds, strict=True), strict=True)
-        ]
-        return [*self._sufficient(timed), *others]
+    def _in_turns(self, points: list[Measured]) -> dict[Measured, Measured]:
+        """Times points again, one after the other and over again: what was timed minutes apart differs by chance."""
+        rounds = [[self._measure_again(point) for point in points] for _ in range(_ROUNDS)]
+        return {
+            point: dataclasses.replace(
+                point,
+                query_ms=statistics.median(one.query_ms for one in again),
+                batched_query_ms=statistics.median(one.batched_query_ms for one in again),
+            )
+            for point, again in zip(points, zip(*rounds, strict=True), strict=True)
+        }
 
-    def _measure_again(self, point: Measured) -> float:
+    def _measure_again(self, point: Measured) -> Measured:
         index = self._indices[point.num_leaves, point.reorder_dtype]
-        return self._measure(index, Effort(point.leaves, point.reorder_factor), self._seen).batched_query_ms
+        return self._measure(index, Effort(point.leaves, point.reorder_factor), self._seen)
 
     def _meets_target(self, measured: Measured) -> bool:
         return measured.recall_low >= self._config.recall_target

@@ -221,7 +221,7 @@ def _verify_pair(path: Path, record: BundleRecord) -> None:
         return
     try:
         towers = json.loads(file.read_bytes())["towers_sha256"]
-    except (ValueError, LookupError, TypeError):  # it will be refused where it is asked for
+    except (OSError, ValueError, LookupError, TypeError):  # it will be refused where it is asked for
         return
     if towers != record.towers_sha256:
         raise BundleError(f"{path} and {other} are of different towers: one is of another export; export it again")

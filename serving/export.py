@@ -85,7 +85,7 @@ def export(
     scorer = TwoTowerScorer(run.towers, run.dataset)
     # Where nothing validates, test asks: what is tuned is the search, not the model.
     split = "validation" if run.dataset.manifest.split_rule.validation else "test"
-    queries = make_queries(interactions, split, "user").sample(_QUERIES, _SEED)
+    queries = make_queries(interactions, split, "event").latest_of_users().sample(_QUERIES, _SEED)
     exact = ExactIndex(scorer.candidates.numpy())
     embeddings = scorer.embed(queries, 0, len(queries)).numpy()
     tuned = tune(build_indices(exact, config.index), exact, embeddings, config.index)

@@ -14,7 +14,7 @@ from serving.chunks import in_chunks
 from serving.leaf_order import in_leaf_order
 from serving.scann_library import ReorderType, scann_ops
 
-# ScaNN's documentation recommends 2; with 1, so few need reordering that a search is a fifth faster (decision 12).
+# ScaNN's documentation recommends 2; with 1, fewer need reordering, and a search is faster (decision 12).
 _DIMENSIONS_PER_BLOCK = 1
 # As its documentation recommends for dot products.
 _ANISOTROPIC_THRESHOLD = 0.2

@@ -1,6 +1,6 @@
 """Lays out what ScaNN holds of the candidates leaf after leaf.
 
-The candidates that a search reorders come from few leaves. Side by side in memory, they are read a tenth faster.
+The candidates that a search reorders come from few leaves. Side by side in memory, they are read faster (decision 12).
 """
 
 import numpy as np

@@ -41,7 +41,7 @@ def _find_switch() -> ctypes.c_bool:
 def as_without_this_module() -> Iterator[None]:
     """Searches of this process are for a while those of one that has not imported this module."""
     used = _switch.value
-    _switch.value = False
+    _switch.value = _found
     try:
         yield
     finally:
@@ -49,4 +49,5 @@ def as_without_this_module() -> Iterator[None]:
 
 
 _switch = _find_switch()
-_switch.value = _switch.value or _has_avx2()
+_found = _switch.value
+_switch.value = _found or _has_avx2()

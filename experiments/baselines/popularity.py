@@ -25,7 +25,7 @@ class PopularityScorer:
 
 
 def popularity(interactions: Interactions, split: str) -> PopularityScorer:
-    """Counts all interactions before `split`: train, and for test validation too, which the model never learns from."""
+    """Counts all interactions before `split`: train, and for test validation too."""
     return PopularityScorer(np.bincount(items_before(interactions, split), minlength=interactions.num_items))
 
 

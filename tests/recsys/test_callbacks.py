@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from oracle import Oracle
 
-from recsys.callbacks import RefreshHardItems, RequireFiniteLoss, ValidationMetric
+from recsys.callbacks import RefreshHardItems, RequireFiniteLoss, RequireFiniteWeights, ValidationMetric
 from recsys.errors import ConfigError, TrainingError
 from recsys.interactions import load_interactions
 from recsys.progress import TrainingProgress
@@ -71,6 +71,21 @@ def test_a_last_step_that_spoils_the_weights_is_told_by_the_validation_metric(ti
         metric.on_epoch_end(1, {})
     assert str(error.value) == (
         "a validation score is nan after batch 7 of epoch 2 (step 14): expected a finite number; lower the learning "
+        "rate, or look for extreme values in numeric features"
+    )
+
+
+def test_without_validation_the_weights_themselves_are_looked_at(tiny_run: Run) -> None:
+    run = open_run(tiny_run.path)
+    look = RequireFiniteWeights()
+    look.set_model(run.towers.candidate)
+    look.set_params({"steps": 7})
+    look.on_epoch_end(0)
+    run.towers.candidate.set_weights([weight * math.inf for weight in run.towers.candidate.get_weights()])
+    with pytest.raises(TrainingError) as error:
+        look.on_epoch_end(1)
+    assert str(error.value) == (
+        "a weight is nan or infinite after batch 7 of epoch 2 (step 14): expected a finite number; lower the learning "
         "rate, or look for extreme values in numeric features"
     )
 

@@ -141,3 +141,9 @@ def test_shipped_files_are_valid() -> None:
         assert files
         for file in files:
             load_toml(model, file)
+
+
+def test_one_number_of_leaves_is_a_choice_too(tmp_path: Path) -> None:
+    """As runs of former versions wrote it."""
+    assert load(tmp_path, "[index]\nleaves_per_sqrt_item = 1.5").index.leaves_per_sqrt_item == (1.5,)
+    assert load(tmp_path, "[index]\nleaves_per_sqrt_item = [1, 3]").index.leaves_per_sqrt_item == (1.0, 3.0)

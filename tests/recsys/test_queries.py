@@ -164,3 +164,24 @@ def test_every_user_with_train_items_asks_after_the_last_of_them(by_chance: bool
     assert list(zip(queries.user_row.tolist(), found, strict=True)) == [(user, items) for user, items in taken if items]
     assert len(queries.relevant_item) == len(queries.relevant_query) == 0
     assert len(queries) == 7
+
+
+def test_the_latest_queries_of_users_are_one_each_and_know_something() -> None:
+    rows = random_rows()
+    for split in ("validation", "test"):
+        expected = {}
+        for user, seen, relevant in expected_queries(rows, split, "event"):
+            expected[user] = (seen, relevant)
+        found = make_queries(interactions(rows), split, "event").latest_of_users()
+        known = {user: query for user, query in expected.items() if query[0]}
+        assert found.user_row.tolist() == sorted(known)
+        for number, user in enumerate(found.user_row.tolist()):
+            seen, relevant = known[user]
+            start, end = found.seen_start[number], found.seen_end[number]
+            assert found.items[start:end].tolist() == seen
+            assert found.relevant_item[found.relevant_query == number].tolist() == relevant
+
+
+def test_a_user_whose_first_moment_is_held_out_asks_nothing_yet() -> None:
+    rows = [(0, 10, 1, 0), (0, 90, 2, 2), (1, 90, 3, 2), (1, 90, 4, 2)]
+    assert make_queries(interactions(rows), "test", "event").latest_of_users().user_row.tolist() == [0]

@@ -281,7 +281,8 @@ def test_without_validation_the_last_epoch_is_kept(tmp_path: Path) -> None:
 
     published = export(open_run(tmp_path / "run"), tmp_path / "models", "last")
     assert published.record.index_recall == pytest.approx(1)
-    with pytest.raises(RequestError, match="there is no query to rank for"):
+    refusal = "without validation: expected --split test, or a run that was trained on a dataset with validation"
+    with pytest.raises(RequestError, match=refusal):
         evaluate_run(open_run(tmp_path / "run"), "validation", (10,))
 
 

@@ -80,5 +80,5 @@ def test_a_small_catalogue_is_searched_as_a_whole() -> None:
     assert "leaves searched 3 of" not in re.sub(" +", " ", text)
 
 
-def test_a_title_is_text(of_partitions: Page) -> None:
+def test_a_title_is_text() -> None:
     assert "<b>&amp;" in page(ScannIndex(ExactIndex(CANDIDATES)), "<b>&amp;").text
