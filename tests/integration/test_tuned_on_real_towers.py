@@ -16,7 +16,7 @@ from recsys.queries import make_queries
 from recsys.run import Run, open_run
 from recsys.toml_config import load_toml
 from recsys.training import train
-from serving.autotune import build_tuned
+from serving.autotune import build_indices, tune
 from serving.index import ExactIndex
 
 CONFIGS = Path(__file__).parents[2] / "experiments" / "configs"
@@ -44,13 +44,15 @@ def test_the_target_is_met_without_searching_everything(
 ) -> None:
     run = trained(name, real_data / source, tmp_path, *overrides)
     scorer = TwoTowerScorer(run.towers, run.dataset)
-    queries = make_queries(load_interactions(run.dataset), "validation", "event")
+    queries = make_queries(load_interactions(run.dataset), "validation", "event").latest_of_users()
     for_tuning = np.isin(np.arange(len(queries)), np.random.default_rng(0).choice(len(queries), 2000, replace=False))
     asked, others = (
         scorer.embed(part, 0, len(part)).numpy() for part in (queries.subset(for_tuning), queries.subset(~for_tuning))
     )
     candidates = scorer.candidates.numpy()
-    index, tuned = build_tuned(ExactIndex(candidates), asked, run.config.index)
+    exact = ExactIndex(candidates)
+    tuned = tune(build_indices(exact, run.config.index), exact, asked, run.config.index)
+    index = tuned.index
     assert (tuned.k, tuned.chosen.recall_low >= TARGET) == (K, True)
     assert tuned.chosen.leaves < index.num_leaves / 2
 

@@ -45,7 +45,10 @@ def test_towers_compute_about_the_same_and_give_float32(tiny_dataset: Dataset, e
         (exact.embed_positions(users), mixed.embed_positions(users)),
     ]:
         assert one.dtype == other.dtype == tf.float32
-        np.testing.assert_allclose(one, other, atol=0.02 * float(tf.reduce_max(tf.abs(one))))
+        # As a whole: how single numbers are rounded depends on the processor.
+        error = float(tf.norm(one - other) / tf.norm(one))
+        print(f"{encoder}: relative error {error:.4f}")
+        assert error < 0.015
         differs = bool(tf.reduce_any(one != other))
         assert differs == (normalize or encoder in ("gru", "self_attention"))
     assert {weight.dtype for weight in mixed.query.trainable_weights} == {tf.float32}

@@ -279,11 +279,19 @@ def test_without_validation_the_last_epoch_is_kept(tmp_path: Path) -> None:
     }
     assert {float(np.sum(value)) for value in weights(towers)} <= in_checkpoint
 
-    published = export(open_run(tmp_path / "run"), tmp_path / "models", "last")
-    assert published.record.index_recall == pytest.approx(1)
     refusal = "without validation: expected --split test, or a run that was trained on a dataset with validation"
     with pytest.raises(RequestError, match=refusal):
         evaluate_run(open_run(tmp_path / "run"), "validation", (10,))
+
+
+@pytest.mark.slow
+def test_a_run_without_validation_is_exported(tmp_path: Path) -> None:
+    """Its index is tuned on queries of the test split."""
+    source = "synthetic:users=150,items=300,interactions=6000"
+    prepare(source, load_data_config(None, source).without_validation(), tmp_path / "data")
+    train(experiment(), RuntimeConfig(), open_dataset(tmp_path / "data"), tmp_path / "run")
+    published = export(open_run(tmp_path / "run"), tmp_path / "models", "last")
+    assert published.record.index_recall == pytest.approx(1)
 
 
 def test_so_much_of_a_set_is_hidden_as_the_configuration_says(tiny_run: Run) -> None:
