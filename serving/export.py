@@ -32,7 +32,7 @@ from serving.index_report import render_index_report
 from serving.popularity import RecentPopularity
 from serving.query_tower.files import FormatName, convert_tower, require, write_tower_files
 from serving.query_tower.portable import portable_query_tower
-from serving.recommender import SIGNATURES, Parts, Recommender
+from serving.recommender import Parts, Recommender, Signatures
 from serving.tables import write_candidates, write_items
 from serving.user_states import NoUserStates, UserStates
 from serving.warm_up_requests import write_warm_up_requests
@@ -105,8 +105,8 @@ def export(
     users = _users_to_check(run.dataset)
     with _next_version(models / name) as (target, folder, twin_folder), tempfile.TemporaryDirectory() as scratch:
         recommender, twin = (Recommender(parts, of, Path(scratch)) for of in (tuned.index, exact))
-        for saved, place in ((recommender, folder), (twin, twin_folder)):
-            _save(saved, place)
+        written = [(_save(saved, place), place) for saved, place in ((twin, twin_folder), (recommender, folder))]
+        for place in (folder, twin_folder):
             write_items(run.dataset, place)
             write_warm_up_requests(place, users, run.dataset.items["item"][:64].to_pylist(), parts.default_k)
         write_candidates(run.dataset, exact.candidates.numpy(), folder)
@@ -114,7 +114,7 @@ def export(
         report = render_index_report(tuned, config.index, f"{name}, version {target.name}", len(queries) // 2)
         (folder / INDEX_REPORT).write_text(report, encoding="utf-8")
         requests = _requests_to_check(users, run.dataset, parts.default_k)
-        fresh_process.check([(twin, twin_folder), (recommender, folder)], requests)
+        fresh_process.check(written, requests)
         fields = _fields(name, int(target.name), run, parts)
         write_record(twin_folder, fields | _found_exactly(tuned.k), ["tensorflow"])
         record = write_record(folder, fields | _found_by(tuned), ["tensorflow", "scann"])
@@ -136,10 +136,12 @@ def _next_version(models: Path) -> Iterator[tuple[Path, Path, Path]]:
         raise BundleError(f"another export published {target} meanwhile: run this one again") from error
 
 
-def _save(recommender: Recommender, folder: Path) -> None:
-    signatures = {name: getattr(recommender, name) for name in SIGNATURES}
+def _save(recommender: Recommender, folder: Path) -> Signatures:
+    """Returns the functions that were saved."""
+    signatures = recommender.signatures()
     options = tf.saved_model.SaveOptions(namespace_whitelist=["Scann"])
     tf.saved_model.save(recommender, str(folder), signatures=signatures, options=options)
+    return signatures
 
 
 def _users_to_check(dataset: Dataset) -> list[str]:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from recsys.errors import BundleError
 from serving import answer_check
 from serving.every_signature import Inputs
-from serving.recommender import Recommender
+from serving.recommender import Signatures
 from serving.scann_library import as_without_this_module
 
 _ROUNDING = 1e-4
@@ -21,11 +21,11 @@ _ROUNDING = 1e-4
 Answers = dict[str, npt.NDArray[Any]]
 
 
-def check(written: list[tuple[Recommender, Path]], requests: dict[str, Inputs]) -> None:
+def check(written: list[tuple[Signatures, Path]], requests: dict[str, Inputs]) -> None:
     """Compares what SavedModels answer in a process that imports only TensorFlow, and later ScaNN, with the originals.
 
     Args:
-      written: what was saved where; the first one is asked before ScaNN is imported.
+      written: the functions that were saved, and where; the first ones are asked before ScaNN is imported.
       requests: the inputs to ask with, by signature.
 
     Raises:
@@ -45,10 +45,7 @@ def check(written: list[tuple[Recommender, Path]], requests: dict[str, Inputs]) 
             command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         ) as process:
             with as_without_this_module():
-                in_memory = [
-                    answer_check.answers({name: getattr(recommender, name) for name in requests}, flat)
-                    for recommender, _ in written
-                ]
+                in_memory = [answer_check.answers(signatures, flat) for signatures, _ in written]
             _, stderr = process.communicate()
         if process.returncode:
             last_words = [f"exit code {process.returncode}", *stderr.strip().splitlines()][-1]

@@ -26,10 +26,17 @@ _STRING_LISTS = tf.TensorSpec([None, None], tf.string)
 _INT = tf.TensorSpec([], tf.int32)
 _FLOAT = tf.TensorSpec([], tf.float32)
 
-SIGNATURES = (
-    *("serving_default", "recommend", "recommend_with_options", "recommend_exactly"),
-    *("embed_query", "similar_items", "explain"),
-)
+# What a bundle can be asked: methods of `Recommender`, and the inputs they take, in order.
+SIGNATURES: dict[str, list[tf.TensorSpec]] = {
+    "serving_default": [_STRINGS],
+    "recommend": [_STRINGS, _STRING_LISTS, _STRING_LISTS, _INT],
+    "recommend_with_options": [_STRINGS, *[_STRING_LISTS] * 3, _INT, _INT, _FLOAT],
+    "recommend_exactly": [_STRINGS, _STRING_LISTS, _STRING_LISTS, _INT],
+    "embed_query": [_STRINGS, _STRING_LISTS],
+    "similar_items": [_STRINGS, _INT],
+    "explain": [_STRINGS, _STRING_LISTS, _STRINGS, _INT],
+}
+Signatures = dict[str, tf.types.experimental.ConcreteFunction]
 
 
 @dataclass(frozen=True)
@@ -66,9 +73,9 @@ class Parts:
 class Recommender(tf.Module):
     """Answers batches of raw strings. The empty string is padding; as a user it is an unknown one.
 
-    Every method is a signature of the exported SavedModel. `item_ids` are [batch, k] strings, best first, empty where
-    no candidate is left; `scores` are [batch, k] float32, the smallest float32 where none is left. `num_items` [batch]
-    int32 is how many items are there: fewer than `k` only where no more exist.
+    Every method but `signatures` is a signature of the exported SavedModel. `item_ids` are [batch, k] strings, best
+    first, empty where no candidate is left; `scores` are [batch, k] float32, the smallest float32 where none is left.
+    `num_items` [batch] int32 is how many items are there: fewer than `k` only where no more exist.
     """
 
     def __init__(self, parts: Parts, index: Index, vocabulary_dir: Path) -> None:
@@ -101,14 +108,19 @@ class Recommender(tf.Module):
             if name in self._query_inputs
         }
 
-    @tf.function(input_signature=[_STRINGS])
+    def signatures(self) -> Signatures:
+        """Traces the other methods. They are no functions of TensorFlow already, which saving would trace once more."""
+        return {
+            name: tf.function(getattr(self, name), input_signature=inputs).get_concrete_function()
+            for name, inputs in SIGNATURES.items()
+        }
+
     def serving_default(self, user_id: tf.Tensor) -> dict[str, tf.Tensor]:
         """Recommends to users by what the bundle knows of them: {user_id [batch]} → item_ids, scores."""
         nothing = tf.fill([tf.shape(user_id)[0], 0], "")
         answer = self.recommend(user_id, nothing, nothing, tf.constant(self._default_k))
         return {"item_ids": answer["item_ids"], "scores": answer["scores"]}
 
-    @tf.function(input_signature=[_STRINGS, _STRING_LISTS, _STRING_LISTS, _INT])
     def recommend(
         self, user_id: tf.Tensor, history: tf.Tensor, exclude: tf.Tensor, k: tf.Tensor
     ) -> dict[str, tf.Tensor]:
@@ -128,7 +140,6 @@ class Recommender(tf.Module):
         """
         return self._recommend(self._index.search, user_id, history, exclude, k)
 
-    @tf.function(input_signature=[_STRINGS, *[_STRING_LISTS] * 3, _INT, _INT, _FLOAT])
     def recommend_with_options(
         self,
         user_id: tf.Tensor,
@@ -158,7 +169,6 @@ class Recommender(tf.Module):
 
         return self._recommend(search, user_id, history, exclude, k, categories)
 
-    @tf.function(input_signature=[_STRINGS, _STRING_LISTS, _STRING_LISTS, _INT])
     def recommend_exactly(
         self, user_id: tf.Tensor, history: tf.Tensor, exclude: tf.Tensor, k: tf.Tensor
     ) -> dict[str, tf.Tensor]:
@@ -223,14 +233,12 @@ class Recommender(tf.Module):
 
         return in_chunks(best_of, tf.shape(queries)[0], self._exact.num_candidates)
 
-    @tf.function(input_signature=[_STRINGS, _STRING_LISTS])
     def embed_query(self, user_id: tf.Tensor, history: tf.Tensor) -> dict[str, tf.Tensor]:
         """Embeds queries, given as for `recommend`: → `embeddings` [batch, embedding_dim] float32."""
         user_row = self._users.lookup(user_id)
         given = tf.ragged.boolean_mask(history, history != "")
         return {"embeddings": self._embed(user_id, user_row, given, self._states.items(user_row))}
 
-    @tf.function(input_signature=[_STRINGS, _INT])
     def similar_items(self, item_id: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
         """Finds the nearest other items: {item_id [batch], k} → item_ids, scores, num_items; none for an unknown."""
         row = tf.cast(self._items.lookup(item_id), tf.int32)
@@ -241,7 +249,6 @@ class Recommender(tf.Module):
         rows, scores = tf.where(known, rows, -1), tf.where(known, scores, tf.float32.min)
         return {"item_ids": self._names(rows), "scores": scores, "num_items": _count(rows)}
 
-    @tf.function(input_signature=[_STRINGS, _STRING_LISTS, _STRINGS, _INT])
     def explain(self, user_id: tf.Tensor, history: tf.Tensor, item_id: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
         """Names what a user took that is nearest to an item: why it may have been recommended.
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -72,7 +71,7 @@ def test_every_signature_is_compared(tiny_models: Path, requests: dict[str, Inpu
     """Of each a single output is another in one of the rows, once for each kind of output."""
     twin = tiny_models / "tiny" / "exact" / "1"
     signatures = tf.saved_model.load(str(twin)).signatures
-    fresh_process.check([(SimpleNamespace(**signatures), twin)], requests)
+    fresh_process.check([(signatures, twin)], requests)
     changed = {
         "serving_default": "scores",
         "recommend": "item_ids",
@@ -93,7 +92,7 @@ def test_every_signature_is_compared(tiny_models: Path, requests: dict[str, Inpu
 
         return answer
 
-    other = SimpleNamespace(**{signature: altered(signature) for signature in changed})
+    other = {signature: altered(signature) for signature in changed}
     with pytest.raises(BundleError) as error:
         fresh_process.check([(other, twin)], requests)
     assert str(error.value) == (

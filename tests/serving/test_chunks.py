@@ -134,13 +134,7 @@ def test_categories_are_marked_for_a_chunk_at_a_time(
         "leaves": tf.constant(0),
         "reorder_factor": tf.constant(0.0),
     }
-    # Its functions hold it weakly.
-    recommender = Recommender(parts, exact, tmp_path)
-    tf.config.run_functions_eagerly(True)
-    try:
-        answer = recommender.recommend_with_options(**asked)
-    finally:
-        tf.config.run_functions_eagerly(False)
+    answer = Recommender(parts, exact, tmp_path).recommend_with_options(**asked)
     assert marked == [rows] * (BATCH // rows)
     expected = open_bundle(tiny_models / "tiny").model.signatures["recommend_with_options"](**asked)
     assert answer.keys() == expected.keys()
