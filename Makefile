@@ -22,7 +22,7 @@ quickstart: $(READY)
 	$(BIN)/recsys quickstart
 
 test: $(READY)
-	$(BIN)/python -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow -s

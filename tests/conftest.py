@@ -90,6 +90,17 @@ def tiny_models(tiny_run: Run, made_once: MadeOnce) -> Path:
 
 
 @pytest.fixture(scope="session")
+def twice_published(tiny_run: Run, tiny_models: Path, made_once: MadeOnce) -> Path:
+    """A copy of `tiny_models` to which version 2 was added, with the query tower in files of its own."""
+
+    def make(models: Path) -> None:
+        shutil.copytree(tiny_models, models)
+        export(tiny_run, models, "tiny", tower_formats=["tflite", "onnx"])
+
+    return made_once("twice-published", make)
+
+
+@pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real data, RECSYS_TEST_DATA."""
     folder = os.environ.get("RECSYS_TEST_DATA")

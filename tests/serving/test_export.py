@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -88,24 +87,20 @@ def contents(folder: Path) -> dict[str, tuple[str, int]]:
 
 
 def test_publishing_again_adds_a_version_and_does_not_touch_the_one_before(
-    tiny_run: Run, tiny_models: Path, tmp_path: Path
+    tiny_run: Run, tiny_models: Path, twice_published: Path
 ) -> None:
-    models = tmp_path / "models"
-    shutil.copytree(tiny_models, models)
-    before = contents(models / "tiny" / "1")
-    published = export(tiny_run, models, "tiny")
-    assert published.path == models / "tiny" / "2"
-    assert sorted(path.name for path in (models / "tiny").iterdir()) == ["1", "2", "exact"]
-    assert versions(models / "tiny" / "exact") == [1, 2]
-    assert contents(models / "tiny" / "1") == before
+    name = twice_published / "tiny"
+    assert sorted(path.name for path in name.iterdir()) == ["1", "2", "exact"]
+    assert versions(name / "exact") == [1, 2]
+    assert contents(name / "1") == contents(tiny_models / "tiny" / "1")
 
-    latest = open_bundle(models / "tiny")
-    assert (latest.version, latest.record) == (2, published.record)
+    latest = open_bundle(name)
+    assert (latest.version, latest.path) == (2, name / "2")
     manifest = (tiny_run.dataset.path / "manifest.json").read_bytes()
-    assert published.record.dataset_sha256 == hashlib.sha256(manifest).hexdigest()
-    digests = {name: digest for name, (digest, _) in contents(published.path).items()}
-    assert published.record.files == {name: d for name, d in digests.items() if name != "assets.extra/bundle.json"}
-    assert published.record.index_recall == pytest.approx(1, abs=1e-6)
+    assert latest.record.dataset_sha256 == hashlib.sha256(manifest).hexdigest()
+    digests = {file: digest for file, (digest, _) in contents(latest.path).items()}
+    assert latest.record.files == {file: d for file, d in digests.items() if file != "assets.extra/bundle.json"}
+    assert latest.record.index_recall == pytest.approx(1, abs=1e-6)
 
 
 def test_an_index_that_misses_its_recall_is_not_published_and_leaves_nothing(tiny_run: Run, tmp_path: Path) -> None:
