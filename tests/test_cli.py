@@ -85,6 +85,7 @@ def test_without_validation_its_rows_train(shell: Shell, table: Path, tmp_path: 
     assert rows["last"] == {"train": both, "validation": 0, "test": rows["some"]["test"]}
 
 
+@pytest.mark.slow
 def test_prepare_with_beam_hands_its_options_on(shell: Shell, table: Path, tmp_path: Path) -> None:
     arguments = ("prepare", table / "ratings.csv", "--schema", table / "data.toml", "--engine", "beam")
     said = shell.refusal(*arguments, "--out", tmp_path / "out", "--direct_num_worker=2")

@@ -66,6 +66,7 @@ def test_embeddings_and_last_layers_stay_float32(tiny_dataset: Dataset) -> None:
     assert lower == {"query_hidden_0", "query_dropout_0", "candidate_hidden_0", "candidate_dropout_0"}
 
 
+@pytest.mark.slow
 def test_training_in_bfloat16_ends_close_and_its_model_computes_in_float32(
     tiny_dataset: Dataset, tmp_path: Path
 ) -> None:

@@ -148,6 +148,7 @@ def test_two_replicas_train_like_one(tiny_dataset: Dataset, tmp_path: Path) -> N
         assert two["val_ndcg@20"] == pytest.approx(one["val_ndcg@20"], rel=1e-2)
 
 
+@pytest.mark.slow
 def test_two_replicas_train_on_sequences_like_one(tiny_dataset: Dataset, tmp_path: Path) -> None:
     still = {"id_dropout": 0, "length": 7, "encoder": {"name": "self_attention", "dropout": 0}}
     model = {"model__history": still, "model__query": {"id_dropout": 0}, "model__candidate": {"id_dropout": 0}}
@@ -165,6 +166,7 @@ def test_two_replicas_train_on_sequences_like_one(tiny_dataset: Dataset, tmp_pat
 SETS = {"loss": {"name": "unseen_softmax"}, "train": {"examples": "sets", "batch_size": 64, "epochs": 1}}
 
 
+@pytest.mark.slow
 def test_two_replicas_train_on_sets_like_one(tiny_dataset: Dataset, tmp_path: Path) -> None:
     still = {"id_dropout": 0}
     model = {"model__history": still, "model__query": still, "model__candidate": still}

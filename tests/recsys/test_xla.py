@@ -94,6 +94,7 @@ def test_shapes_that_are_not_static_would_be_seen(tiny_dataset: Dataset) -> None
     assert "<=8" in lowered_step(small(), tiny_dataset, static_optimizer=False)
 
 
+@pytest.mark.slow
 def test_compiled_training_learns_the_same(tiny_dataset: Dataset, tmp_path: Path) -> None:
     """Without dropout, which XLA draws otherwise."""
     still = {"id_dropout": 0}

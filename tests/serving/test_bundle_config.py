@@ -37,6 +37,7 @@ def path(tiny_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export(tiny_run, tmp_path_factory.mktemp("models"), "tiny", WITHOUT).path
 
 
+@pytest.mark.slow
 def test_without_user_items_only_what_a_request_names_is_left_out(path: Path, tiny_run: Run) -> None:
     oracle = Oracle(tiny_run)
     users = [oracle.users[0], oracle.users[1], UNKNOWN]
@@ -50,6 +51,7 @@ def test_without_user_items_only_what_a_request_names_is_left_out(path: Path, ti
         oracle.assert_best(answer["item_ids"][row], answer["scores"][row], embedding, {*given, *barred})
 
 
+@pytest.mark.slow
 def test_without_user_items_no_file_holds_them(path: Path, tiny_run: Run, tiny_models: Path) -> None:
     """Of all stored tensors, only those are as long as there are interactions."""
     interactions = load_interactions(tiny_run.dataset)

@@ -73,6 +73,7 @@ def requests(draw: st.DrawFn) -> tuple[int, Vectors, Exclusions, int]:
     return num_candidates, integer_vectors(len(excluded), seed), excluded, k
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(
     num_candidates=st.one_of(st.integers(1, 15), st.integers(16, 50)),  # ScaNN searches 15 by brute force

@@ -188,6 +188,7 @@ def test_beam_writes_what_one_machine_writes(
     assert_equal_datasets(tmp_path / "single", tmp_path / "beam")
 
 
+@pytest.mark.slow
 def test_beam_extends_and_quarantines_as_one_machine(tmp_path: Path) -> None:
     (tmp_path / "old").mkdir()
     source, settings = with_own_tables(tmp_path / "old")

@@ -49,6 +49,7 @@ def rows_of(stored: StoredTables) -> list[dict[str, object]]:
     return pq.read_table(sorted(prefix.parent.glob(f"{prefix.name}*"))).sort_by("row").to_pylist()  # type: ignore
 
 
+@pytest.mark.slow
 def test_two_processes_give_what_one_gives(
     stages: Stages, two_processes: Stages, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -134,6 +134,7 @@ def test_a_user_who_is_picked_gets_theirs_and_reads_why(browser: Browser, server
     page.context.close()
 
 
+@pytest.mark.slow
 def test_the_header_follows_what_serves_while_the_page_is_open(
     browser: Browser, tiny_models: Path, tmp_path: Path
 ) -> None:

@@ -272,6 +272,7 @@ def test_a_request_under_way_is_answered_before_the_server_ends(models: Path, tm
     assert not Path(f"/proc/{pid}").exists()
 
 
+@pytest.mark.slow
 def test_a_process_that_hangs_is_replaced(tiny_models: Path, tmp_path: Path) -> None:
     settings = ("release.poll_seconds=0.1", "batching.deadline_seconds=0.5", "batching.hang_seconds=2")
     started = Server(tiny_models, tmp_path / "log", *settings)
@@ -294,6 +295,7 @@ def test_a_process_that_hangs_is_replaced(tiny_models: Path, tmp_path: Path) -> 
     assert started.stop() == 0
 
 
+@pytest.mark.slow
 def test_rest_and_grpc_end_together_and_health_says_so_first(tiny_models: Path, tmp_path: Path) -> None:
     settings = ("batching.batch_timeout_micros=3000000", "batching.max_batch_size=2", "network.shutdown_seconds=8")
     started = Server(tiny_models, tmp_path / "log", *settings)

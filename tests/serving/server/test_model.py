@@ -114,6 +114,7 @@ def test_a_model_whose_process_has_ended_is_not_ready_until_it_is_loaded_again(p
     run(path, test)
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_while_it_loads_is_started_again_after_a_pause_that_doubles(path: Path) -> None:
     async def test(model: Model) -> None:
         await model.refresh(False)

@@ -27,8 +27,8 @@ def test_a_model_is_described_and_ready(server: Server, path: str) -> None:
         "platform": "tensorflow_savedmodel",
         "inputs": [{"name": "user_id", "datatype": "BYTES", "shape": [-1]}],
         "outputs": [
-            {"name": "item_ids", "datatype": "BYTES", "shape": [-1, -1]},
-            {"name": "scores", "datatype": "FP32", "shape": [-1, -1]},
+            {"name": "item_ids", "datatype": "BYTES", "shape": [-1, 100]},
+            {"name": "scores", "datatype": "FP32", "shape": [-1, 100]},
         ],
     }
     assert server.http.get(f"/v2/models/{path}/ready").json() == {"name": "tiny", "ready": True}

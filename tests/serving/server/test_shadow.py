@@ -75,6 +75,7 @@ def mean_recall(server: Server, ask: Callable[[], object]) -> float:
     return (after - total) / (compared - number)
 
 
+@pytest.mark.slow
 def test_live_recall_is_that_of_the_index_and_of_nothing_else(starved: Path, tiny_run: Run, tmp_path: Path) -> None:
     server, oracle = Server(starved, tmp_path / "log", "monitoring.shadow_fraction=1"), Oracle(tiny_run)
 
@@ -107,6 +108,7 @@ def test_live_recall_is_that_of_the_index_and_of_nothing_else(starved: Path, tin
     assert server.stop() == 0
 
 
+@pytest.mark.slow
 def test_without_sampling_nothing_is_compared(tiny_models: Path, tmp_path: Path) -> None:
     server = Server(tiny_models, tmp_path / "log", "monitoring.shadow_fraction=0")
     for _ in range(20):
