@@ -6,10 +6,10 @@ import tensorflow as tf
 
 from recsys.dataset import Dataset
 from recsys.errors import ConfigError
-from recsys.input_pipeline import EpochFunction, Feed, Share, distributed_feed, share_of
+from recsys.input_pipeline import EpochFunction, Feed, Share, distributed_feed, new_epoch_each_time, share_of
 from recsys.schema import HISTORY
 from recsys.user_windows import num_windows_of_shards
-from recsys.window_pipeline import Rows, epoch_of_windows, new_epoch_each_time
+from recsys.window_pipeline import Rows, epoch_of_windows
 
 
 def training_sequences(

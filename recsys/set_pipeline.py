@@ -6,10 +6,10 @@ import tensorflow as tf
 
 from recsys.block_shuffle import in_random_order
 from recsys.dataset import Dataset
-from recsys.input_pipeline import EpochFunction, Feed, Share, distributed_feed, share_of
+from recsys.input_pipeline import EpochFunction, Feed, Share, distributed_feed, new_epoch_each_time, share_of
 from recsys.schema import HISTORY
 from recsys.user_windows import num_windows_of_shards
-from recsys.window_pipeline import Rows, epoch_of_windows, new_epoch_each_time
+from recsys.window_pipeline import Rows, epoch_of_windows
 
 # So many of a set's hidden items are targets at most: an epoch's batches have one shape, and few sets are larger.
 MAX_TARGETS = 64

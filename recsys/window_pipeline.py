@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection
 
 import tensorflow as tf
 
-from recsys.block_shuffle import epoch_seed, in_random_order, shuffled_windows
+from recsys.block_shuffle import in_random_order, shuffled_windows
 from recsys.blocks import decode_rows
 from recsys.dataset import Dataset
 from recsys.feature_tables import FeatureTables
@@ -55,9 +55,3 @@ def epoch_of_windows(
         return batches.map(with_features, num_parallel_calls=tf.data.AUTOTUNE)
 
     return epoch
-
-
-def new_epoch_each_time(share: Share, seed: int, epoch: EpochFunction) -> tf.data.Dataset:
-    """Yields an epoch's batches, newly shuffled at each iteration, for one input worker."""
-    batches = epoch_seed(seed, share.worker).flat_map(lambda own: epoch(own).prefetch(tf.data.AUTOTUNE))
-    return batches.apply(tf.data.experimental.assert_cardinality(share.num_batches))

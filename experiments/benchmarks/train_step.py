@@ -11,6 +11,7 @@ import tensorflow_recommenders as tfrs
 
 from experiments.benchmarks.harness import Pairs, Report, Way, pairs_table, time_pairs
 from recsys.config import ModelConfig, OptimizerConfig
+from recsys.input_pipeline import ending_at_once
 from recsys.loss_config import InBatchLossConfig
 from recsys.optimizers import make_optimizer
 from recsys.retrieval import RetrievalModel
@@ -100,7 +101,8 @@ def random_batches(counts: npt.NDArray[np.int64], batch_size: int, num_steps: in
         USER_ID: 2 + rng.integers(_USERS, size=len(item), dtype=np.int32),
         "weight": np.ones(len(item), np.float32),
     }
-    return tf.data.Dataset.from_tensor_slices(rows).batch(batch_size, drop_remainder=True).cache().prefetch(1)
+    batches = tf.data.Dataset.from_tensor_slices(rows).batch(batch_size, drop_remainder=True).cache().prefetch(1)
+    return ending_at_once(batches)
 
 
 def require_equal_losses(ours: tfrs.Model, stock: tfrs.Model, batch: Batch) -> None:

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from experiments.benchmarks.harness import Pairs, Report, Way, pairs_table, time_pairs
 from recsys.config import ModelConfig, OptimizerConfig
+from recsys.input_pipeline import ending_at_once
 from recsys.loss_config import InBatchLossConfig
 from recsys.optimizers import make_optimizer
 from recsys.retrieval import RetrievalModel
@@ -59,4 +60,5 @@ def _batches(rows: int, num_steps: int) -> tf.data.Dataset:
     rng = np.random.default_rng(0)
     item, user = rng.integers(rows, size=(2, num_steps * _BATCH_SIZE), dtype=np.int32)
     columns = {"item_row": item, ITEM_ID: 2 + item, USER_ID: 2 + user, "weight": np.ones(len(item), np.float32)}
-    return tf.data.Dataset.from_tensor_slices(columns).batch(_BATCH_SIZE, drop_remainder=True).cache().prefetch(1)
+    batches = tf.data.Dataset.from_tensor_slices(columns).batch(_BATCH_SIZE, drop_remainder=True).cache().prefetch(1)
+    return ending_at_once(batches)
