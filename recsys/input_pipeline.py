@@ -132,6 +132,7 @@ def ending_at_once(batches: tf.data.Dataset) -> tf.data.Dataset:
 
     The model looks again after 10 ms, then 20, and so on up to a minute, and often sleeps through the iterator's end: a
     `fit` of 3 seconds returned after 5.1 (TensorFlow 2.20). Without it AUTOTUNE means as many calls as there are cores.
+    The iterators that TensorFlow adds for several replicas have models of their own, which no option reaches.
     """
     options = tf.data.Options()
     options.autotune.enabled = False
