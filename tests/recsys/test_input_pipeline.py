@@ -401,3 +401,10 @@ def test_a_shorter_history_holds_the_latest_items(tiny_dataset: Dataset) -> None
     for whole, short in pairs:
         latest = [row[row > 0][-3:].tolist() for row in whole["history"]]
         assert short["history"].tolist() == [row + [0] * (3 - len(row)) for row in latest]
+
+
+def test_nothing_is_left_that_an_iterator_would_wait_for_when_it_ends(tiny_dataset: Dataset) -> None:
+    """The wait itself comes in two of three `fit`s on an idle machine, too seldom for a test."""
+    feed = training_feed(tf.distribute.get_strategy(), tiny_dataset, 64, seed=0)
+    for batches in (training_batches(tiny_dataset, 64, seed=0), feed.batches):
+        assert batches.options().autotune.enabled is False
