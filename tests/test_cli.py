@@ -246,6 +246,7 @@ def test_an_output_below_a_file_is_refused(shell: Shell, table: Path) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("items", [40, pytest.param(500, marks=pytest.mark.slow)])
 def test_a_small_catalogue_goes_all_the_way_with_the_defaults(shell: Shell, tmp_path: Path, items: int) -> None:
     """Titles with brackets and colons are printed as they are; a column may be called `item`."""

@@ -395,6 +395,7 @@ for trial in range(9):
 """
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_a_whole_dataset_or_none(tmp_path: Path) -> None:
     """And another process, whose sets have another order, writes the same bytes; the same command finishes the work."""
     environment = {**os.environ, "PYTHONHASHSEED": "123"}

@@ -134,6 +134,7 @@ def test_a_runtime_that_cannot_be_had_leaves_no_run(tiny_dataset: Dataset, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_two_replicas_train_like_one(tiny_dataset: Dataset, tmp_path: Path) -> None:
     """Without dropout, which each replica draws for itself; twice in one process, with tables of other widths."""
     still = {"id_dropout": 0}

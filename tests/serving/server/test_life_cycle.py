@@ -18,6 +18,8 @@ from running_server import ADMIN, Server, children, publish, sign
 from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2, model_service_pb2_grpc
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 
+pytestmark = pytest.mark.slow
+
 USER = {"authorization": "Bearer the-token"}
 ASKED = {"model": "tiny", "user_id": "u3", "k": 5}
 
@@ -272,7 +274,6 @@ def test_a_request_under_way_is_answered_before_the_server_ends(models: Path, tm
     assert not Path(f"/proc/{pid}").exists()
 
 
-@pytest.mark.slow
 def test_a_process_that_hangs_is_replaced(tiny_models: Path, tmp_path: Path) -> None:
     settings = ("release.poll_seconds=0.1", "batching.deadline_seconds=0.5", "batching.hang_seconds=2")
     started = Server(tiny_models, tmp_path / "log", *settings)
@@ -295,7 +296,6 @@ def test_a_process_that_hangs_is_replaced(tiny_models: Path, tmp_path: Path) -> 
     assert started.stop() == 0
 
 
-@pytest.mark.slow
 def test_rest_and_grpc_end_together_and_health_says_so_first(tiny_models: Path, tmp_path: Path) -> None:
     settings = ("batching.batch_timeout_micros=3000000", "batching.max_batch_size=2", "network.shutdown_seconds=8")
     started = Server(tiny_models, tmp_path / "log", *settings)

@@ -50,6 +50,7 @@ async def until_it_is(model: Model, expected: dict[int, str]) -> None:
         await asyncio.sleep(0.001)
 
 
+@pytest.mark.slow
 def test_the_old_version_serves_until_the_new_one_is_loaded_and_ends_with_its_last_request(path: Path) -> None:
     async def test(model: Model) -> None:
         assert not model.is_ready
@@ -76,6 +77,7 @@ def test_the_old_version_serves_until_the_new_one_is_loaded_and_ends_with_its_la
     run(path, test)
 
 
+@pytest.mark.slow
 def test_a_version_whose_warm_up_fails_is_refused_and_one_without_requests_is_not(path: Path) -> None:
     def break_warm_up(bundle: Path) -> None:
         with tf.io.TFRecordWriter(str(bundle / WARM_UP_REQUESTS)) as writer:
@@ -156,6 +158,7 @@ async def kill_while_it_loads(model: Model) -> float:
     return time.monotonic()
 
 
+@pytest.mark.slow
 def test_a_dead_version_that_is_damaged_by_now_gives_way_to_the_one_before_it_and_says_why(path: Path) -> None:
     async def test(model: Model) -> None:
         await model.refresh(False)
