@@ -1,7 +1,6 @@
 """More clients than a server can answer: refused at once, and all is well when they are gone."""
 
 import asyncio
-import json
 import statistics
 import time
 from pathlib import Path
@@ -9,18 +8,20 @@ from pathlib import Path
 import pytest
 from running_server import Server
 
+from experiments.benchmarks.http_load import Post, exchange
+
 _CLIENTS = 100
 _SECONDS = 30.0
 _RECOVERED_SECONDS = 5.0
-_BODY = json.dumps({"user_id": "u3", "k": 10}).encode()
-_REQUEST = b"POST /recommend HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\n%s" % (len(_BODY), _BODY)
+_ASKED = {"user_id": "u3", "k": 10}
 
 
 async def _crowd(port: int) -> list[tuple[int, float]]:
     """Keeps ten times as many requests under way as the queue holds; returns status and seconds of each.
 
-    On streams: an HTTP library would be too slow to be a crowd.
+    On sockets: an HTTP library would be too slow to be a crowd.
     """
+    request = Post(port, "/recommend", _ASKED).content
     outcomes: list[tuple[int, float]] = []
     until = time.monotonic() + _SECONDS
 
@@ -28,10 +29,8 @@ async def _crowd(port: int) -> list[tuple[int, float]]:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         while time.monotonic() < until:
             started = time.monotonic()
-            writer.write(_REQUEST)
-            head = (await reader.readuntil(b"\r\n\r\n")).lower()
-            await reader.readexactly(int(head.partition(b"content-length:")[2].partition(b"\r\n")[0]))
-            outcomes.append((int(head.split(maxsplit=2)[1]), time.monotonic() - started))
+            status, _ = await exchange(reader, writer, request)
+            outcomes.append((status, time.monotonic() - started))
         writer.close()
         await writer.wait_closed()
 
@@ -43,7 +42,7 @@ def _latency(server: Server) -> float:
     seconds = []
     for _ in range(30):
         started = time.monotonic()
-        assert server.http.post("/recommend", content=_BODY).status_code == 200
+        assert server.http.post("/recommend", json=_ASKED).status_code == 200
         seconds.append(time.monotonic() - started)
     return statistics.median(seconds)
 
